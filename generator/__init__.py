@@ -1,0 +1,1 @@
+"""The generator: everything from a noise schedule to the audio on the wire."""

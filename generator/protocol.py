@@ -1,0 +1,259 @@
+"""What crosses the wire between a client and the generator. Torch-free.
+
+One WebSocket (``/v1/stream``) carries one stream. The client sends JSON text: first :class:`Open`, then
+:class:`SetMood`, :class:`SetVolume` and :class:`Playhead` at any time. The server sends binary frames
+(:func:`pack_frame`) and JSON text events (:class:`Opened`, :class:`MoodLands`, :class:`Pace`, :class:`Problem`).
+
+Every frame carries its place in the stream, counted in frames of 20 ms. The server makes frames up to
+``AHEAD_FRAMES`` beyond the last :class:`Playhead` and then waits: that is the back-pressure. A frame whose place was
+sent before *replaces* the earlier one, if that was not played yet: so a change of mood or volume reaches the
+ear without waiting for the buffer to drain, and the splice (already cross-faded by the server) is seamless.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Final, TypeVar
+
+from generator.moods import MOODS, Mood, UnknownMood
+
+SAMPLE_RATE: Final = 48_000  #: Hz, Discord's own
+CHANNELS: Final = 2
+FRAME_SECONDS: Final = 0.02
+FRAME_SAMPLES: Final = 960  #: per channel
+FRAME_BYTES: Final = (
+    FRAME_SAMPLES * CHANNELS * 2
+)  #: 3,840: interleaved stereo, signed 16 bit, little-endian
+FRAMES_PER_SECOND: Final = 50
+AHEAD_FRAMES: Final = 8 * FRAMES_PER_SECOND  #: how far past the playhead the server may run
+MAX_MESSAGE_BYTES: Final = 4_096  #: of a client's text message
+MAX_FRAME_INDEX: Final = 2**48  #: thousands of years
+MAX_SEED: Final = 2**32 - 1
+INTENSITIES: Final = range(1, 6)  #: 1 is calm, 3 is the mood as it is, 5 is all it has
+TOKEN_HEADER: Final = "Authorization"  #: ``Bearer <shared token>``
+
+_HEADER: Final = struct.Struct("<Q")
+
+
+class ProtocolError(ValueError):
+    """A message that breaks the protocol; the text is a sentence for the peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What the table asks of the music.
+
+    Attributes:
+        mood: one of the eight.
+        intensity: 1 to 5.
+    """
+
+    mood: Mood
+    intensity: int = 3
+
+    def __post_init__(self) -> None:
+        if self.mood not in MOODS:
+            raise ProtocolError(str(UnknownMood(self.mood)))
+        _need_int("intensity", self.intensity, INTENSITIES.start, INTENSITIES.stop - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Client: begin a stream. Sent once, first.
+
+    Attributes:
+        mood: one of the eight.
+        intensity: 1 to 5.
+        seed: 0 to 2³² − 1; the same seed and controls give the same music.
+        volume: 0 to 1, linear gain.
+        start: place of the first frame; a client that reconnects goes on counting where it was.
+    """
+
+    type: ClassVar[str] = "open"
+    mood: Mood
+    seed: int
+    volume: float = 1.0
+    intensity: int = 3
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        Controls(self.mood, self.intensity)
+        _need_int("seed", self.seed, 0, MAX_SEED)
+        _need_gain(self.volume)
+        _need_int("start", self.start, 0, MAX_FRAME_INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class SetMood:
+    """Client: turn to another mood (or intensity), as soon after ``playhead`` as can be.
+
+    Attributes:
+        mood: one of the eight.
+        playhead: place of the next frame that the client will play.
+        intensity: 1 to 5.
+    """
+
+    type: ClassVar[str] = "mood"
+    mood: Mood
+    playhead: int
+    intensity: int = 3
+
+    def __post_init__(self) -> None:
+        Controls(self.mood, self.intensity)
+        _need_int("playhead", self.playhead, 0, MAX_FRAME_INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class SetVolume:
+    """Client: change the gain, ramped, as soon after ``playhead`` as can be.
+
+    Attributes:
+        volume: 0 to 1, linear gain.
+        playhead: place of the next frame that the client will play.
+    """
+
+    type: ClassVar[str] = "volume"
+    volume: float
+    playhead: int
+
+    def __post_init__(self) -> None:
+        _need_gain(self.volume)
+        _need_int("playhead", self.playhead, 0, MAX_FRAME_INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class Playhead:
+    """Client: ``frame`` is the next that it will play. Grants the server credit to go on."""
+
+    type: ClassVar[str] = "playhead"
+    frame: int
+
+    def __post_init__(self) -> None:
+        _need_int("frame", self.frame, 0, MAX_FRAME_INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Server: the stream has begun; ``model`` names the checkpoint that plays."""
+
+    type: ClassVar[str] = "opened"
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoodLands:
+    """Server: the newest :class:`SetMood` (or :class:`Open`) is first heard at ``frame``."""
+
+    type: ClassVar[str] = "lands"
+    mood: Mood
+    intensity: int
+    frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Server: the last window's length and cost, both in seconds. Their ratio is the real-time factor."""
+
+    type: ClassVar[str] = "pace"
+    audio_seconds: float
+    compute_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Server: something went wrong. ``message`` is a sentence for a person; ``fatal`` ends the stream."""
+
+    type: ClassVar[str] = "problem"
+    code: str
+    message: str
+    fatal: bool = False
+
+
+ClientMessage = Open | SetMood | SetVolume | Playhead
+ServerEvent = Opened | MoodLands | Pace | Problem
+
+_CLIENT: Final[Mapping[str, type[ClientMessage]]] = {
+    kind.type: kind for kind in (Open, SetMood, SetVolume, Playhead)
+}
+_SERVER: Final[Mapping[str, type[ServerEvent]]] = {
+    kind.type: kind for kind in (Opened, MoodLands, Pace, Problem)
+}
+
+
+def encode(message: ClientMessage | ServerEvent) -> str:
+    """The message as one line of JSON."""
+    return json.dumps({"type": message.type, **asdict(message)}, separators=(",", ":"))
+
+
+def decode_client(text: str) -> ClientMessage:
+    """The client's message in ``text``.
+
+    Raises:
+        ProtocolError: it is too long, not JSON, of no known type, or a field is missing, unknown or out of range.
+    """
+    if len(text) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"a message is at most {MAX_MESSAGE_BYTES} bytes long")
+    return _decode(text, _CLIENT)
+
+
+def decode_server(text: str) -> ServerEvent:
+    """The server's event in ``text``.
+
+    Raises:
+        ProtocolError: as for :func:`decode_client`.
+    """
+    return _decode(text, _SERVER)
+
+
+def pack_frame(index: int, pcm: bytes) -> bytes:
+    """The binary message for one frame: its place as a little-endian u64, then 3,840 bytes of PCM."""
+    if len(pcm) != FRAME_BYTES:
+        raise ProtocolError(f"a frame is {FRAME_BYTES} bytes of PCM, not {len(pcm)}")
+    return _HEADER.pack(index) + pcm
+
+
+def unpack_frame(message: bytes) -> tuple[int, bytes]:
+    """The inverse of :func:`pack_frame`.
+
+    Raises:
+        ProtocolError: the message has another length.
+    """
+    if len(message) != _HEADER.size + FRAME_BYTES:
+        raise ProtocolError(
+            f"a frame's message is {_HEADER.size + FRAME_BYTES} bytes, not {len(message)}"
+        )
+    return _HEADER.unpack_from(message)[0], message[_HEADER.size :]
+
+
+T = TypeVar("T")
+
+
+def _decode(text: str, kinds: Mapping[str, type[T]]) -> T:
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ProtocolError("a message is one JSON object") from None
+    if not isinstance(body, dict):
+        raise ProtocolError("a message is one JSON object")
+    name = body.pop("type", None)
+    kind = kinds.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ProtocolError(f"a message's type is one of: {', '.join(kinds)}")
+    known: dict[str, Any] = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(body) - set(known)):
+        raise ProtocolError(f"{name}: no such field: {', '.join(unknown)}")
+    try:
+        return kind(**body)
+    except TypeError:
+        raise ProtocolError(f"{name}: needs the fields {', '.join(known)}") from None
+
+
+def _need_int(name: str, value: object, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ProtocolError(f"{name} is a whole number from {low} to {high}")
+
+
+def _need_gain(value: object) -> None:
+    if type(value) not in (int, float) or not 0 <= value <= 1:  # type: ignore[operator]
+        raise ProtocolError("volume is a number from 0 to 1")

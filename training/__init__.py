@@ -1,0 +1,1 @@
+"""The training: corpus, shards, loop and plots."""
