@@ -22,16 +22,14 @@ SAMPLE_RATE: Final = 48_000  #: Hz, Discord's own
 CHANNELS: Final = 2
 FRAME_SECONDS: Final = 0.02
 FRAME_SAMPLES: Final = 960  #: per channel
-FRAME_BYTES: Final = (
-    FRAME_SAMPLES * CHANNELS * 2
-)  #: 3,840: interleaved stereo, signed 16 bit, little-endian
+FRAME_BYTES: Final = FRAME_SAMPLES * CHANNELS * 2  #: 3,840: interleaved stereo, signed 16 bit, little-endian
 FRAMES_PER_SECOND: Final = 50
 AHEAD_FRAMES: Final = 8 * FRAMES_PER_SECOND  #: how far past the playhead the server may run
 MAX_MESSAGE_BYTES: Final = 4_096  #: of a client's text message
 MAX_FRAME_INDEX: Final = 2**48  #: thousands of years
 MAX_SEED: Final = 2**32 - 1
 INTENSITIES: Final = range(1, 6)  #: 1 is calm, 3 is the mood as it is, 5 is all it has
-TOKEN_HEADER: Final = "Authorization"  #: ``Bearer <shared token>``
+AUTHORIZATION_HEADER: Final = "Authorization"  #: ``Bearer <shared token>``
 
 _HEADER: Final = struct.Struct("<Q")
 
@@ -176,9 +174,7 @@ ServerEvent = Opened | MoodLands | Pace | Problem
 _CLIENT: Final[Mapping[str, type[ClientMessage]]] = {
     kind.type: kind for kind in (Open, SetMood, SetVolume, Playhead)
 }
-_SERVER: Final[Mapping[str, type[ServerEvent]]] = {
-    kind.type: kind for kind in (Opened, MoodLands, Pace, Problem)
-}
+_SERVER: Final[Mapping[str, type[ServerEvent]]] = {kind.type: kind for kind in (Opened, MoodLands, Pace, Problem)}
 
 
 def encode(message: ClientMessage | ServerEvent) -> str:
@@ -220,9 +216,7 @@ def unpack_frame(message: bytes) -> tuple[int, bytes]:
         ProtocolError: the message has another length.
     """
     if len(message) != _HEADER.size + FRAME_BYTES:
-        raise ProtocolError(
-            f"a frame's message is {_HEADER.size + FRAME_BYTES} bytes, not {len(message)}"
-        )
+        raise ProtocolError(f"a frame's message is {_HEADER.size + FRAME_BYTES} bytes, not {len(message)}")
     return _HEADER.unpack_from(message)[0], message[_HEADER.size :]
 
 
