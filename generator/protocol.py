@@ -239,7 +239,7 @@ def _decode(text: str, kinds: Mapping[str, type[T]]) -> T:
         raise ProtocolError(f"{name}: no such field: {', '.join(unknown)}")
     try:
         return kind(**body)
-    except TypeError:
+    except (TypeError, RecursionError):  # the latter: quoting a value nested as deep as JSON just allows
         raise ProtocolError(f"{name}: needs the fields {', '.join(known)}") from None
 
 
