@@ -1,0 +1,110 @@
+"""Running the service: the socket, the line that says it is ready, signals, and the parent that may vanish."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from generator.protocol import MAX_MESSAGE_BYTES
+from generator.settings import CommandError
+
+#: How long open connections get to say goodbye; with the worker's share, well within two seconds.
+GRACE_SECONDS: Final = 1
+
+
+class ListenError(CommandError):
+    """The address can't be listened on."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to ``host`` and ``port``, before anything slow is done.
+
+    Raises:
+        ListenError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ListenError(f"can't listen on {host}: {error.strerror}") from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise ListenError(
+            f"can't listen on {host}:{port} ({os.strerror(error.errno or 0)}): "
+            "stop what uses it, or choose another with --port"
+        ) from None
+    return bound
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that tells when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen, then say so."""
+        await super().startup(sockets)
+        self._on_ready()
+
+
+def make_server(app: ASGIApp, on_ready: Callable[[], None]) -> Server:
+    """A server for the service, with the bounds that the service relies on."""
+    return Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            # Four times what the protocol allows: a message a little too long gets an answer, a huge one the door.
+            ws_max_size=4 * MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # sound doesn't deflate; it would only cost time
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        ),
+        on_ready,
+    )
+
+
+def serve(app: ASGIApp, bound: socket.socket, *, exit_with_stdin: bool) -> None:
+    """Serve until SIGTERM or SIGINT (or, if asked, until stdin closes), then let the clients go and return.
+
+    Prints one line, ``listening on HOST:PORT``, once the first client may come.
+    """
+    host, port = bound.getsockname()[:2]
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def announce() -> None:
+        sys.stdout.write(f"listening on {address}\n")
+        sys.stdout.flush()
+
+    server = make_server(app, announce)
+    if exit_with_stdin:
+        threading.Thread(target=_watch_stdin, args=(server,), name="stdin", daemon=True).start()
+    # uvicorn raises the signal again once it is done; by then there is nothing left for it to end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        server.run(sockets=[bound])
+    except OSError as error:
+        raise ListenError(f"can't listen on {address}: {error.strerror}") from None
+
+
+def _watch_stdin(server: uvicorn.Server) -> None:
+    # os.read and not sys.stdin: a buffered reader's lock, held here for ever, would trip the interpreter's exit.
+    try:
+        while os.read(0, 4096):
+            pass
+    except OSError:
+        pass  # no stdin at all is a closed one
+    server.should_exit = True

@@ -1,0 +1,341 @@
+"""One client's stream: reads what it asks, has the worker make it, sends it as the client has room. Torch-free."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from generator.metrics import Metrics
+from generator.outbox import Outbox
+from generator.protocol import (
+    FRAME_SECONDS,
+    FRAMES_PER_SECOND,
+    ClientMessage,
+    Controls,
+    MoodLands,
+    Open,
+    Opened,
+    Pace,
+    Playhead,
+    Problem,
+    ProtocolError,
+    ServerEvent,
+    SetMood,
+    SetVolume,
+    decode_client,
+    encode,
+    pack_frame,
+)
+from generator.settings import Settings
+from generator.worker import Priority, Worker
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+#: How far the playhead is taken to have run on since the client last told of it.
+EXTRAPOLATE_SECONDS: Final = 1.0
+#: How long a client that is being let go has to take the last words.
+FAREWELL_SECONDS: Final = 2.0
+POLICY, FAILED, TRY_LATER = 1008, 1011, 1013  # RFC 6455 and the IANA registry of close codes
+
+
+class Chunk(Protocol):
+    """What the engine makes: see ``generator.stream.Chunk``."""
+
+    @property
+    def start(self) -> int: ...  # noqa: D102
+    @property
+    def frames(self) -> Sequence[bytes]: ...  # noqa: D102
+    @property
+    def lands(self) -> int | None: ...  # noqa: D102
+
+
+class Stream(Protocol):
+    """Endless music, made a window at a time: see ``generator.stream.Stream``."""
+
+    @property
+    def end(self) -> int: ...  # noqa: D102
+    def advance(self) -> Chunk: ...  # noqa: D102
+    def change(self, controls: Controls, playhead: Callable[[], int]) -> Chunk: ...  # noqa: D102
+    def set_volume(self, volume: float, playhead: int) -> Chunk: ...  # noqa: D102
+
+
+class Engine(Protocol):
+    """What makes streams: see ``generator.engine.Engine``."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    def stream(self, seed: int, controls: Controls, volume: float = 1.0, start: int = 0) -> Stream: ...  # noqa: D102
+
+
+class _Fatal(Exception):  # noqa: N818 - it ends a stream, not always by a fault
+    """The stream is over; the client is told why."""
+
+    def __init__(self, code: str, message: str, close: int) -> None:
+        super().__init__(message)
+        self.problem = Problem(code, message, fatal=True)
+        self.close = close
+
+
+class Session:
+    """One accepted WebSocket, from its first message to its end.
+
+    Four tasks share it, all on the event loop: one reads, one has windows made, one sends, one watches for a dead
+    client. Only ``_ear`` is called from the worker's thread.
+    """
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        engine: Engine,
+        worker: Worker,
+        metrics: Metrics,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._socket = socket
+        self._engine = engine
+        self._worker = worker
+        self._metrics = metrics
+        self._settings = settings
+        self._clock = clock
+        self._outbox = Outbox(0)  # replaced once the stream is open
+        self._report = (0, clock(), False)  # the playhead, when it was told, and whether it was moving
+        self._problems = 0
+        self._heard = clock()  # when the client last said something
+        self._blocked_since: float | None = None  # when the send in hand began
+        self._wanted = asyncio.Event()  # something changed that the maker may wait for
+        self._sendable = asyncio.Event()  # ... or the sender
+        self._mood: Controls | None = None  # asked for and not begun; the newest wins
+        self._volume: float | None = None
+
+    async def run(self, claim: Callable[[], bool]) -> None:
+        """Serve the client until it goes or is let go.
+
+        Args:
+            claim: asked once the client has opened its stream; ``False`` when there is no room for another.
+        """
+        await self._socket.accept()
+        try:
+            opening = await self._read_open()
+            if not claim():
+                raise _Fatal(
+                    "full",
+                    f"all {self._settings.max_streams} streams are taken: stop the music at another table, "
+                    "or start the generator with a higher --max-streams",
+                    TRY_LATER,
+                )
+            self._outbox = Outbox(opening.start)
+            self._report = (opening.start, self._clock(), False)
+            await self._race(self._read(), self._make(opening), self._send(), self._watch())
+        except _Fatal as end:
+            await self._farewell(end)
+        except WebSocketDisconnect:
+            pass
+
+    async def _race(self, *jobs: Coroutine[object, object, None]) -> None:
+        """Run all jobs until the first ends; raise what it raised."""
+        tasks = [asyncio.create_task(job) for job in jobs]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    # Reading
+
+    async def _read_open(self) -> Open:
+        try:
+            async with asyncio.timeout(self._settings.open_seconds):
+                message = await self._receive()
+        except TimeoutError:
+            raise _Fatal("malformed", "no stream was opened: send an open message first", POLICY) from None
+        except ProtocolError as error:
+            raise _Fatal("malformed", str(error), POLICY) from None
+        if not isinstance(message, Open):
+            raise _Fatal("malformed", "the first message opens the stream: send an open message", POLICY)
+        return message
+
+    async def _receive(self) -> ClientMessage:
+        event = await self._socket.receive()
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code") or 1006)
+        self._heard = self._clock()
+        text = event.get("text")
+        if text is None:
+            raise ProtocolError("a client sends text, never binary")
+        return decode_client(text)
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                self._obey(await self._receive())
+            except ProtocolError as error:
+                self._complain(str(error))
+            self._wanted.set()
+            self._sendable.set()
+
+    def _obey(self, message: ClientMessage) -> None:
+        match message:
+            case Open():
+                raise ProtocolError("this stream is open already: open another connection for another stream")
+            case SetMood():
+                self._move_playhead(message.playhead)
+                self._mood = Controls(message.mood, message.intensity)
+            case SetVolume():
+                self._move_playhead(message.playhead)
+                self._volume = message.volume
+            case Playhead():
+                self._move_playhead(message.frame)
+
+    def _move_playhead(self, frame: int) -> None:
+        # What was never sent can't have been played; believing it would set the server off after a place far away.
+        frame = min(frame, max(self._outbox.sent_end, self._outbox.playhead))
+        last, at, moving = self._report
+        now = self._clock()
+        # Two messages within a frame's time say nothing about whether the client plays.
+        moving = frame > last or (frame == last and moving and now - at < 5 * FRAME_SECONDS)
+        self._report = (frame, now, moving)
+        self._outbox.playhead = frame
+
+    def _ear(self) -> int:
+        """Place of the next frame that is played, as near as can be told between two reports. Any thread."""
+        frame, at, moving = self._report
+        if not moving:
+            return frame
+        run = min(self._clock() - at, EXTRAPOLATE_SECONDS) * FRAMES_PER_SECOND
+        return max(frame, min(frame + int(run), self._outbox.sent_end))
+
+    def _complain(self, message: str) -> None:
+        self._problems += 1
+        if self._problems >= self._settings.max_problems:
+            raise _Fatal("malformed", f"too many bad messages; the last: {message}", POLICY)
+        self._metrics.problems.labels("malformed").inc()
+        self._outbox.put_problem(encode(Problem("malformed", message)))
+
+    # Making
+
+    async def _make(self, opening: Open) -> None:
+        self._put(Opened(self._engine.name))
+        controls = Controls(opening.mood, opening.intensity)
+
+        def begin() -> tuple[Stream, Chunk]:
+            stream = self._engine.stream(opening.seed, controls, opening.volume, opening.start)
+            return stream, stream.advance()
+
+        (stream, chunk), seconds = await self._compute(Priority.URGENT, begin)
+        landing = MoodLands(controls.mood, controls.intensity, chunk.start if chunk.lands is None else chunk.lands)
+        self._hand_over(chunk, landing)
+        self._count("first", chunk, seconds)
+        while True:
+            await self._until_wanted(stream)
+            # Volume before mood: both are urgent, and it takes milliseconds.
+            if self._volume is not None:
+                volume, self._volume = self._volume, None
+                chunk, _ = await self._compute(Priority.URGENT, partial(self._turn_volume, stream, volume))
+                self._hand_over(chunk)
+                continue
+            if self._mood is None:
+                kind = "next"
+                chunk, seconds = await self._compute(Priority.WINDOW, stream.advance)
+            else:
+                wanted, self._mood = self._mood, None
+                if wanted == controls:  # the same button pressed twice: it plays already, or is about to
+                    self._put(landing)
+                    continue
+                kind, controls = "change", wanted
+                chunk, seconds = await self._compute(Priority.URGENT, partial(stream.change, controls, self._ear))
+            if chunk.lands is not None:
+                landing = MoodLands(controls.mood, controls.intensity, chunk.lands)
+            self._hand_over(chunk, None if chunk.lands is None else landing)
+            self._count(kind, chunk, seconds)
+
+    def _turn_volume(self, stream: Stream, volume: float) -> Chunk:
+        return stream.set_volume(volume, self._ear())
+
+    async def _until_wanted(self, stream: Stream) -> None:
+        """Wait until the client wants something and has room for it."""
+        while self._outbox.full or not (
+            self._volume is not None or self._mood is not None or stream.end < self._outbox.limit
+        ):
+            self._wanted.clear()
+            await self._wanted.wait()
+
+    async def _compute(self, priority: Priority, work: Callable[[], T]) -> tuple[T, float]:
+        """The result of ``work()`` on the worker, and how many seconds it took there."""
+
+        def timed() -> tuple[T, float]:
+            begun = time.perf_counter()
+            return work(), time.perf_counter() - begun
+
+        try:
+            return await self._worker.run(priority, timed)
+        except Exception:
+            log.exception("the engine failed on a stream")
+            raise _Fatal(
+                "engine",
+                "the music engine failed on this stream: open it again, and if it goes on failing, "
+                "look into the generator's log",
+                FAILED,
+            ) from None
+
+    def _hand_over(self, chunk: Chunk, landing: MoodLands | None = None) -> None:
+        """Queue a chunk for sending, in place of what it replaces, its landing told before its frames."""
+        self._outbox.drop_from(chunk.start)
+        if landing is not None:
+            self._outbox.put_event(encode(landing))
+        self._outbox.put_frames(chunk.start, chunk.frames)
+        self._sendable.set()
+
+    def _count(self, kind: str, chunk: Chunk, seconds: float) -> None:
+        audio_seconds = len(chunk.frames) * FRAME_SECONDS
+        self._metrics.window(kind, audio_seconds, seconds)
+        self._put(Pace(audio_seconds, seconds))
+
+    def _put(self, event: ServerEvent) -> None:
+        self._outbox.put_event(encode(event))
+        self._sendable.set()
+
+    # Sending
+
+    async def _send(self) -> None:
+        while True:
+            item = self._outbox.take()
+            if item is None:
+                self._sendable.clear()
+                await self._sendable.wait()
+                continue
+            self._blocked_since = self._clock()
+            if isinstance(item, str):
+                await self._socket.send_text(item)
+            else:
+                await self._socket.send_bytes(pack_frame(*item))
+                self._metrics.frames_sent.inc()
+            self._blocked_since = None
+            self._wanted.set()
+            # A send doesn't yield while the socket's buffer has room, and others want a turn.
+            await asyncio.sleep(0)
+
+    async def _watch(self) -> None:
+        patience = self._settings.idle_seconds
+        while True:
+            await asyncio.sleep(patience / 4)
+            now, blocked = self._clock(), self._blocked_since
+            if blocked is not None and now - blocked > patience and now - self._heard > patience:
+                raise _Fatal("idle", f"nothing was heard or taken for {patience:g} seconds", POLICY)
+
+    async def _farewell(self, end: _Fatal) -> None:
+        log.info("a stream is let go: %s", end)
+        self._metrics.problems.labels(end.problem.code).inc()
+        with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._socket.send_text(encode(end.problem))
+                await self._socket.close(end.close, end.problem.code)

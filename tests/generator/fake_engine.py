@@ -1,0 +1,81 @@
+"""An engine that costs nothing: one sine a mood, and levers for the tests."""
+
+import math
+import threading
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+from generator.moods import MOODS
+from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE, Controls
+
+WINDOW = 50  #: frames
+
+
+@dataclass(frozen=True)
+class FakeChunk:
+    start: int
+    frames: tuple[bytes, ...]
+    lands: int | None
+
+
+@dataclass
+class FakeEngine:
+    """Counts its work in ``calls``; ``gate`` holds every window after ``free_windows``; ``broken`` moods raise."""
+
+    name: str = "fake"
+    gate: threading.Event = field(default_factory=threading.Event)
+    free_windows: int = 1_000_000
+    broken: frozenset[str] = frozenset()
+    calls: list[str] = field(default_factory=list)
+    started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    threads: set[str] = field(default_factory=set)
+
+    def stream(self, seed: int, controls: Controls, volume: float = 1.0, start: int = 0) -> "FakeStream":
+        return FakeStream(self, seed, controls, volume, start)
+
+    def work(self, call: str) -> None:
+        self.calls.append(call)
+        self.threads.add(threading.current_thread().name)
+        self.started.release()
+        if len(self.calls) > self.free_windows:
+            assert self.gate.wait(20)
+
+
+class FakeStream:
+    margin = 10  #: frames between the ear and a change
+
+    def __init__(self, engine: FakeEngine, seed: int, controls: Controls, volume: float, start: int) -> None:
+        self.engine, self.seed, self.controls, self.volume, self.end = engine, seed, controls, volume, start
+
+    def advance(self) -> FakeChunk:
+        start = self.end
+        self.engine.work(f"advance {self.controls.mood}")
+        return self._frames(start, start + WINDOW, None)
+
+    def change(self, controls: Controls, playhead: Callable[[], int]) -> FakeChunk:
+        playhead()
+        self.engine.work(f"change {controls.mood}")
+        start = min(playhead() + self.margin, self.end)
+        self.controls = controls
+        return self._frames(start, start + WINDOW, start)
+
+    def set_volume(self, volume: float, playhead: int) -> FakeChunk:
+        self.engine.work(f"volume {volume:g}")
+        self.volume = volume
+        return self._frames(min(playhead + self.margin, self.end), self.end, None)
+
+    def _frames(self, start: int, end: int, lands: int | None) -> FakeChunk:
+        if self.controls.mood in self.engine.broken:
+            raise FloatingPointError("not a number")
+        self.end = end
+        return FakeChunk(start, tuple(sine(self.controls.mood, self.volume) for _ in range(start, end)), lands)
+
+
+@cache
+def sine(mood: str, volume: float = 1.0) -> bytes:
+    """One frame: whole periods, so that frames join."""
+    step = 2 * math.pi * 50 * (1 + [str(each) for each in MOODS].index(mood)) / SAMPLE_RATE
+    mono = [round(8000 * volume * math.sin(step * n)) for n in range(FRAME_SAMPLES)]
+    return array("h", [sample for one in mono for sample in (one, one)]).tobytes()
