@@ -1,0 +1,178 @@
+"""``bardcast-generator serve`` and ``sample``. Anything heavy is imported only when a command really runs."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from generator.moods import MOODS, Mood, UnknownMood, parse_mood
+from generator.protocol import INTENSITIES, MAX_SEED, Controls
+from generator.settings import DEFAULT_PORT, TOKEN_VARIABLE, CommandError, load_settings
+
+if TYPE_CHECKING:
+    from generator.engine import Engine
+
+DEFAULT_MODEL: Final = "bard"
+#: Two CPU cores make music several times faster than it is heard, so four tables is what they carry with some in
+#: hand for mood changes. A GPU's limit is the one worker that feeds it.
+CPU_STREAMS: Final = 4
+GPU_STREAMS: Final = 32
+MAX_CLIP_SECONDS: Final = 600  #: a clip is held in memory while its picture is drawn
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the result is the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return _serve(options) if options.command == "serve" else _sample(options)
+    except CommandError as error:
+        sys.stderr.write(f"bardcast-generator: {error}\n")
+        return error.status
+    except KeyboardInterrupt:
+        sys.stderr.write("bardcast-generator: stopped\n")
+        return 130
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from generator.server import bind, serve
+
+    settings = load_settings(os.environ, host=options.host, port=options.port, token_file=options.token_file)
+    with bind(settings.host, settings.port) as bound:
+        engine = _load(options)
+
+        import torch
+
+        from generator.service import create_app
+
+        streams = options.max_streams or (GPU_STREAMS if torch.cuda.is_available() else CPU_STREAMS)
+        serve(
+            create_app(engine, replace(settings, max_streams=streams)),
+            bound,
+            exit_with_stdin=options.exit_with_stdin,
+        )
+    return 0
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from generator.picture import draw_spectrogram
+    from generator.sample import Order, open_folder, write_clips
+
+    order = Order(
+        Controls(options.mood, options.intensity),
+        options.seconds,
+        options.count,
+        options.seed,
+        options.out,
+        options.format,
+    )
+    open_folder(order.out)
+    engine = _load(options)
+    live = sys.stderr.isatty()
+
+    def progress(clip: int, seconds: float) -> None:
+        done = seconds >= order.seconds
+        if live or done:
+            line = f"clip {clip + 1} of {order.count}: {seconds:.1f} of {order.seconds:g} s"
+            sys.stderr.write(("\r" if live else "") + line + ("\n" if done else ""))
+            sys.stderr.flush()
+
+    for path in write_clips(engine, order, draw_spectrogram, progress):
+        sys.stdout.write(f"{path}\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _load(options: argparse.Namespace) -> "Engine":
+    import torch
+
+    from generator.checkpoint import CheckpointError
+    from generator.engine import load_engine
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    try:
+        return load_engine(options.model)
+    except CheckpointError as error:
+        raise CommandError(str(error)) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bardcast-generator", description="Endless music in eight moods.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    engine = argparse.ArgumentParser(add_help=False)
+    engine.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|PATH", help="checkpoint (default: %(default)s)")
+    engine.add_argument("--threads", type=_whole(1, 1024), metavar="N", help="CPU threads (default: one a core)")
+
+    serve = commands.add_parser("serve", parents=[engine], help="play to clients over the network")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument(
+        "--port", type=_whole(0, 65535), default=DEFAULT_PORT, help="0: any free one (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help=f"file with the token that clients must show (default: the variable {TOKEN_VARIABLE})",
+    )
+    serve.add_argument(
+        "--max-streams",
+        type=_whole(1, 10_000),
+        metavar="N",
+        help=f"tables played to at once (default: {CPU_STREAMS} on a CPU, {GPU_STREAMS} on a GPU)",
+    )
+    serve.add_argument("--exit-with-stdin", action="store_true", help="end when stdin closes")
+
+    sample = commands.add_parser("sample", parents=[engine], help="write clips and their spectrograms")
+    sample.add_argument("--mood", type=_mood, required=True, help=f"one of: {', '.join(MOODS)}")
+    sample.add_argument(
+        "--intensity", type=_whole(INTENSITIES.start, INTENSITIES.stop - 1), default=3, help="1 to 5 (default: 3)"
+    )
+    sample.add_argument("--seconds", type=_seconds, default=30.0, help="length of a clip (default: 30)")
+    sample.add_argument("--count", type=_whole(1, 100_000), default=1, help="number of clips (default: 1)")
+    sample.add_argument("--seed", type=_whole(0, MAX_SEED), default=0, help="same seed, same music (default: 0)")
+    sample.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    sample.add_argument("--format", choices=("wav", "ogg"), default="wav", help="default: wav")
+    return parser
+
+
+def _mood(text: str) -> Mood:
+    try:
+        return parse_mood(text)
+    except UnknownMood as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class _whole:  # noqa: N801 - reads as a type in the parser
+    """An argparse type: a whole number within bounds."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self._low, self._high = low, high
+
+    def __call__(self, text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = self._low - 1
+        if not self._low <= value <= self._high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {self._low} to {self._high}")
+        return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= MAX_CLIP_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to {MAX_CLIP_SECONDS}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
