@@ -1,0 +1,40 @@
+"""Writing to disk: whole or not at all, and what can go wrong said in a sentence."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from training.errors import StorageError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file in one step, so that a reader or a crash sees the old text or the new."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@contextmanager
+def writing_to(folder: Path, option: str) -> Iterator[None]:
+    """Turn an ``OSError`` inside into a :class:`StorageError`.
+
+    Args:
+        folder: what is written to.
+        option: of the command line that names another.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"the disk that holds {folder} is full; make room and run the same command again, what is done is kept"
+            ) from error
+        raise StorageError(
+            f"can't write to {error.filename or folder} ({error.strerror or error}); "
+            f"choose another folder with {option}"
+        ) from error
