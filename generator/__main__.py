@@ -14,7 +14,7 @@ from generator.protocol import INTENSITIES, MAX_SEED, Controls
 from generator.settings import DEFAULT_PORT, TOKEN_VARIABLE, CommandError, load_settings
 
 if TYPE_CHECKING:
-    from generator.engine import Engine
+    from generator.stream import Player
 
 DEFAULT_MODEL: Final = "bard"
 #: Two CPU cores make music several times faster than it is heard, so four tables is what they carry with some in
@@ -43,7 +43,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     settings = load_settings(os.environ, host=options.host, port=options.port, token_file=options.token_file)
     with bind(settings.host, settings.port) as bound:
-        engine = _load(options)
+        player = _load(options)
 
         import torch
 
@@ -51,7 +51,7 @@ def _serve(options: argparse.Namespace) -> int:
 
         streams = options.max_streams or (GPU_STREAMS if torch.cuda.is_available() else CPU_STREAMS)
         serve(
-            create_app(engine, replace(settings, max_streams=streams)),
+            create_app(player, replace(settings, max_streams=streams)),
             bound,
             exit_with_stdin=options.exit_with_stdin,
         )
@@ -71,7 +71,7 @@ def _sample(options: argparse.Namespace) -> int:
         options.format,
     )
     open_folder(order.out)
-    engine = _load(options)
+    player = _load(options)
     live = sys.stderr.isatty()
 
     def progress(clip: int, seconds: float) -> None:
@@ -81,22 +81,23 @@ def _sample(options: argparse.Namespace) -> int:
             sys.stderr.write(("\r" if live else "") + line + ("\n" if done else ""))
             sys.stderr.flush()
 
-    for path in write_clips(engine, order, draw_spectrogram, progress):
+    for path in write_clips(player, order, draw_spectrogram, progress):
         sys.stdout.write(f"{path}\n")
         sys.stdout.flush()
     return 0
 
 
-def _load(options: argparse.Namespace) -> "Engine":
+def _load(options: argparse.Namespace) -> "Player":
     import torch
 
     from generator.checkpoint import CheckpointError
     from generator.engine import load_engine
+    from generator.stream import Player
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     try:
-        return load_engine(options.model)
+        return Player(load_engine(options.model))
     except CheckpointError as error:
         raise CommandError(str(error)) from None
 

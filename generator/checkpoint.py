@@ -1,0 +1,109 @@
+"""Checkpoints: safetensors files that carry configuration, moods and Mel statistics. No pickle is ever read."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Final
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from generator.config import ConfigError, ModelConfig
+from generator.moods import MOODS
+
+FORMAT: Final = "bardcast-1"
+SHIPPED: Final = ("bard",)  #: models inside the package
+
+
+class CheckpointError(Exception):
+    """The file can't be used as a model; the text is a sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's content.
+
+    Attributes:
+        config: what the model is.
+        tensors: by name, dotted by part: ``network.``, ``mel.``, ``vocoder.``, ``plan.``.
+    """
+
+    config: ModelConfig
+    tensors: Mapping[str, Tensor]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one part, float32, their prefix taken off."""
+        prefix = name + "."
+        return {
+            key.removeprefix(prefix): tensor.float() if tensor.is_floating_point() else tensor
+            for key, tensor in self.tensors.items()
+            if key.startswith(prefix)
+        }
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole or not at all: a temporary file beside it, then a rename."""
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(checkpoint.config.to_json()),
+        "moods": json.dumps(MOODS),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    try:
+        save_file({key: tensor.contiguous() for key, tensor in checkpoint.tensors.items()}, temporary, metadata)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load_checkpoint(model: str | Path) -> Checkpoint:
+    """Read a checkpoint: a model's name in the package (``bard``), or a path.
+
+    Raises:
+        CheckpointError: it is missing, damaged, truncated, or not one of ours.
+    """
+    if str(model) in SHIPPED:
+        with as_file(files("generator") / "weights" / f"{model}.safetensors") as path:
+            return _read(path)
+    return _read(Path(model))
+
+
+def _read(path: Path) -> Checkpoint:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such model; give a .safetensors file or one of: {', '.join(SHIPPED)}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CheckpointError(f"{path}: a safetensors file, but not a Bardcast model ({FORMAT})")
+            moods = tuple(json.loads(metadata["moods"]))
+            config = ModelConfig.from_json(json.loads(metadata["config"]))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (safetensors.SafetensorError, ConfigError, KeyError, ValueError, TypeError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or not a Bardcast model ({error}); fetch or train it again") from error
+    if moods != MOODS[: len(moods)] or len(moods) != len(MOODS):
+        raise CheckpointError(f"{path}: made for other moods ({', '.join(map(str, moods))}); train it again")
+    if broken := [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise CheckpointError(f"{path}: not finite in {broken[0]}; the training that wrote it went wrong")
+    return Checkpoint(config, tensors)
+
+
+def load_state(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Fill a module's parameters and buffers.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"the {what} in this checkpoint does not fit its own configuration: {error}") from error

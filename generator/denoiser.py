@@ -1,0 +1,76 @@
+"""A network made into what a sampler wants: (x_t, t) → x₀, bounded, guided, with the prefix kept clean."""
+
+import torch
+from torch import Tensor, nn
+
+from generator.analysis import condition
+from generator.config import ModelConfig
+from generator.device import precision
+from generator.diffusion import NoiseSchedule, clean_from
+from generator.network import NO_MOOD
+
+
+class Denoiser:
+    """One window's conditions round a network. Called by a sampler; holds nothing that changes."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: ModelConfig,
+        schedule: NoiseSchedule,
+        mood: int,
+        plan: Tensor | None = None,
+        prefix: Tensor | None = None,
+        bf16: bool = False,
+    ) -> None:
+        """Set a window's conditions.
+
+        Args:
+            network: predicts ε or x₀, as the configuration says.
+            config: of the model.
+            schedule: of the diffusion.
+            mood: row of the mood embedding.
+            plan: [FEATURES, columns], or ``None``.
+            prefix: [bands, known frames], normalised, the clean beginning; or ``None``. Only for a network that was
+                trained with one.
+            bf16: run the network under bfloat16 autocast.
+        """
+        self.network, self.config, self.schedule, self.bf16 = network, config, schedule, bf16
+        self.guided = config.diffusion.guidance != 1
+        columns = config.unet.frames // config.unet.patch[1]
+        self.device = next(network.parameters()).device
+        self.moods = torch.tensor([mood, NO_MOOD] if self.guided else [mood], device=self.device)
+        with_plan = condition(None if plan is None else plan[None].cpu(), 1, columns)
+        without = condition(None, 1, columns)
+        self.plans = torch.cat([with_plan, without] if self.guided else [with_plan]).to(self.device)
+        self.known = torch.zeros(1, config.unet.frames, device=self.device)
+        self.clean = torch.zeros(1, config.mel.bands, config.unet.frames, device=self.device)
+        if prefix is not None:
+            self.known[:, : prefix.shape[1]] = 1
+            self.clean[..., : prefix.shape[1]] = prefix
+
+    def __call__(self, noisy: Tensor, t: Tensor) -> Tensor:
+        """Predict x₀.
+
+        Args:
+            noisy: x_t, [1, bands, frames].
+            t: [1].
+
+        Returns:
+            [1, bands, frames], within the configuration's bound; the prefix as it was given.
+        """
+        keep = self.known[:, None] > 0
+        noisy = torch.where(keep, self.clean, noisy)
+        rows = len(self.moods)
+        with precision(self.device, self.bf16):
+            predicted = self.network(
+                noisy.expand(rows, -1, -1), t.expand(rows), self.moods, self.plans, self.known.expand(rows, -1)
+            ).float()
+        if self.guided:  # Ho & Salimans 2022, equation 6
+            conditional, free = predicted.chunk(2)
+            predicted = free + self.config.diffusion.guidance * (conditional - free)
+        clean = clean_from(predicted, noisy, t, self.config.diffusion.target, self.schedule)
+        bound = self.config.diffusion.bound
+        if bound is not None:
+            clean = clean.clamp(-bound, bound)
+        return torch.where(keep, self.clean, clean)

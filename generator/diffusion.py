@@ -1,0 +1,100 @@
+"""The forward process, its noise schedules, and what a network's output means.
+
+Time runs from 0 (clean) to 1 (noisiest). With signal a(t) = √ᾱ and noise s(t) = √(1 − ᾱ), the closed form is
+x_t = a(t) x₀ + s(t) ε (Ho et al. 2020, equation 4).
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from generator.config import DiffusionConfig, Target
+
+
+class NoiseSchedule(Protocol):
+    """How much signal and noise a time stands for."""
+
+    def signal(self, t: Tensor) -> Tensor:
+        """√ᾱ at times in [0, 1]; any shape, kept."""
+        ...
+
+    def noise(self, t: Tensor) -> Tensor:
+        """√(1 − ᾱ) at times in [0, 1]; any shape, kept."""
+        ...
+
+
+class CosineSchedule:
+    """ᾱ = cos²(π t / 2): Nichol & Dhariwal 2021 without offset, so the end is pure noise (zero terminal SNR)."""
+
+    def signal(self, t: Tensor) -> Tensor:
+        """√ᾱ at times in [0, 1]."""
+        return torch.cos(t * (math.pi / 2)).clamp(min=0)
+
+    def noise(self, t: Tensor) -> Tensor:
+        """√(1 − ᾱ) at times in [0, 1]."""
+        return torch.sin(t * (math.pi / 2))
+
+
+class PaperSchedule:
+    """The paper's: step k of T keeps α_k = 1 − 0.9 k / T of the variance; ᾱ_k is their running product.
+
+    Long before t = 1 nothing of the signal is left (at T = 50, ᾱ < 10⁻⁴ from t = 0.6 on), so most steps learn nothing.
+    """
+
+    def __init__(self, steps: int) -> None:
+        alphas = 1 - 0.9 * torch.arange(steps + 1, dtype=torch.float64) / steps
+        self.steps = steps
+        self.cumulative = alphas.cumprod(0)  # ᾱ_0 = 1
+
+    def _at(self, t: Tensor) -> Tensor:
+        index = (t.double() * self.steps).round().long().clamp(0, self.steps)
+        return self.cumulative.to(t.device)[index]
+
+    def signal(self, t: Tensor) -> Tensor:
+        """√ᾱ at times in [0, 1], of the nearest step."""
+        return self._at(t).sqrt().to(t.dtype)
+
+    def noise(self, t: Tensor) -> Tensor:
+        """√(1 − ᾱ) at times in [0, 1], of the nearest step."""
+        return (1 - self._at(t)).sqrt().to(t.dtype)
+
+
+def make_schedule(config: DiffusionConfig) -> NoiseSchedule:
+    """The schedule that a configuration names."""
+    return PaperSchedule(config.steps) if config.schedule == "paper" else CosineSchedule()
+
+
+def diffuse(clean: Tensor, t: Tensor, noise: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """The closed form of the forward process.
+
+    Args:
+        clean: x₀, [batch, bands, frames].
+        t: [batch], in [0, 1].
+        noise: ε, standard normal, shaped as ``clean``.
+        schedule: gives a(t) and s(t).
+
+    Returns:
+        x_t, shaped as ``clean``.
+    """
+    wide = t[:, None, None]
+    return schedule.signal(wide) * clean + schedule.noise(wide) * noise
+
+
+def clean_from(prediction: Tensor, noisy: Tensor, t: Tensor, target: Target, schedule: NoiseSchedule) -> Tensor:
+    """Read a network's output as x₀.
+
+    For ε this is (x_t − s ε) / a: it grows without bound as a → 0, which is how the paper's spectrograms became
+    infinite. Dividing by at least 10⁻⁴ keeps the arithmetic finite without changing any step that has signal.
+    """
+    if target == "clean":
+        return prediction
+    wide = t[:, None, None]
+    return (noisy - schedule.noise(wide) * prediction) / schedule.signal(wide).clamp(min=1e-4)
+
+
+def noise_from(clean: Tensor, noisy: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """The ε that takes x₀ to x_t: (x_t − a x₀) / s."""
+    wide = t[:, None, None]
+    return (noisy - schedule.signal(wide) * clean) / schedule.noise(wide).clamp(min=1e-6)

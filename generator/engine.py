@@ -1,0 +1,186 @@
+"""(state, section, seed) → (sound, state): one window of the endless stream. Knows no transport and keeps no state.
+
+Positions are wire frames of 20 ms since the stream's beginning. A window covers ``window_frames``; its first
+``lead`` frames are the clean prefix, heard already, and its last ``overlap`` frames are held back, because the next
+window sounds them better, knowing what follows.
+
+    |<------------------------- window ------------------------->|
+    |<--- lead --->|<------------- new sound ----------->|overlap|
+    ^ begin        ^ state.position                      ^ next state.position
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from generator.checkpoint import Checkpoint, CheckpointError, load_checkpoint, load_state
+from generator.composer import Section, write_plan
+from generator.denoiser import Denoiser
+from generator.device import bf16_is_native, pick_device
+from generator.diffusion import make_schedule
+from generator.mel import Mel
+from generator.moods import MOODS
+from generator.network import make_network
+from generator.plan import FEATURES
+from generator.protocol import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE
+from generator.sampling import ancestral, dpm_solver_2m, uniform_times
+from generator.torchaudio_shim import torchaudio
+from generator.vocoder import GriffinLim
+
+Sound = NDArray[np.float32]
+
+CONTINUED_OVERLAP: Final = 4  #: frames, where a window continues the phases of the last: 80 ms
+BLIND_OVERLAP: Final = 50  #: frames, where windows know nothing of each other: a cross-fade of 1 s
+
+
+class GenerationError(RuntimeError):
+    """The model made something that is no sound; the text is a sentence."""
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the next window needs of the past.
+
+    Attributes:
+        position: where new sound begins.
+        section: what was being played, ``None`` at the very beginning.
+        mel: [bands, frames], normalised, up to ``overlap`` frames past ``position``; empty at the beginning.
+        sound: [samples], mono, 48 kHz, as long as ``mel``.
+    """
+
+    position: int
+    section: Section | None
+    mel: Sound
+    sound: Sound
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one call made.
+
+    Attributes:
+        begin: wire frame of the first sample; at most ``state.position``.
+        sound: [window_frames · 960], mono, 48 kHz, full scale ±1.
+        mel: [bands, frames], normalised, of the same stretch.
+    """
+
+    begin: int
+    sound: Sound
+    mel: Sound
+
+
+class Engine:
+    """A model, ready to play. Stateless between calls, so any number of streams share one."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device | None = None, steps: int | None = None) -> None:
+        """Build the model.
+
+        Args:
+            checkpoint: what to play.
+            device: where; the GPU if there is one.
+            steps: of the sampler; the checkpoint's own number if not given.
+
+        Raises:
+            CheckpointError: the tensors do not fit the configuration.
+        """
+        self.config, self.name = checkpoint.config, checkpoint.config.name
+        self.device = device or pick_device()
+        self.steps = steps or self.config.diffusion.steps
+        mel_config, unet = self.config.mel, self.config.unet
+        self.mel = Mel(mel_config)
+        load_state(self.mel, checkpoint.part("mel"), "Mel")
+        self.network = make_network(unet, mel_config.bands).eval().requires_grad_(False)
+        load_state(self.network, checkpoint.part("network"), "network")
+        self.network.to(self.device)
+        self.vocoder = GriffinLim(self.mel).to(self.device)
+        self.schedule = make_schedule(self.config.diffusion)
+        self.statistics = self._plan_statistics(checkpoint)
+        self.bf16 = bf16_is_native(self.device)
+        seconds = unet.frames * mel_config.hop / mel_config.sample_rate
+        self.window_frames = int(seconds / FRAME_SECONDS + 1e-9)
+        self.mels_a_frame = mel_config.frames_per_second * FRAME_SECONDS
+        self.overlap = CONTINUED_OVERLAP if self.config.prefix else BLIND_OVERLAP
+        self.prefix_frames = round(self.config.prefix / self.mels_a_frame)
+        self.lead = max(0, self.prefix_frames - self.overlap)
+
+    def _plan_statistics(self, checkpoint: Checkpoint) -> Sound | None:
+        if not self.config.unet.plan_features:
+            return None
+        statistics = checkpoint.tensors.get("plan.statistics")
+        if statistics is None or tuple(statistics.shape) != (len(MOODS) + 1, 2, FEATURES):
+            raise CheckpointError("this checkpoint lacks the plan's statistics; train it again")
+        return np.asarray(statistics.float().numpy(), np.float32)
+
+    @property
+    def new_frames(self) -> int:
+        """Frames of new sound in a window that continues another."""
+        return self.window_frames - self.lead - self.overlap
+
+    def beginning(self, position: int = 0) -> State:
+        """The state of a stream that has not sounded yet."""
+        return State(position, None, np.zeros((self.config.mel.bands, 0), np.float32), np.zeros(0, np.float32))
+
+    def window(self, state: State, section: Section, seed: int) -> Window:
+        """Make the next window: a pure function of its arguments (and of the checkpoint).
+
+        Args:
+            state: what was heard.
+            section: what to play from ``state.position`` on.
+            seed: of all randomness here.
+
+        Raises:
+            GenerationError: the model's output is not finite.
+        """
+        random = torch.Generator().manual_seed(seed)
+        known = state.mel.shape[1] if self.config.prefix else 0
+        lead = max(0, round(known / self.mels_a_frame) - self.overlap)
+        begin = state.position - lead
+        mel = self._sample(state, section, begin, known, random)
+        if not mel.isfinite().all():
+            raise GenerationError(f"the model {self.name!r} made infinite values; choose another checkpoint")
+        heard = torch.from_numpy(state.sound[: lead * FRAME_SAMPLES]).to(self.device) if lead else None
+        wave = self.vocoder(mel, random, heard)
+        if self.config.mel.sample_rate != SAMPLE_RATE:
+            wave = torchaudio.functional.resample(wave, self.config.mel.sample_rate, SAMPLE_RATE)
+        sound = wave.cpu().numpy()[: self.window_frames * FRAME_SAMPLES]
+        return Window(begin, sound, mel.cpu().numpy())
+
+    def _sample(self, state: State, section: Section, begin: int, known: int, random: torch.Generator) -> torch.Tensor:
+        denoiser = Denoiser(
+            self.network,
+            self.config,
+            self.schedule,
+            MOODS.index(section.controls.mood),
+            self._plan(state, section, begin),
+            torch.from_numpy(state.mel).to(self.device) if known else None,
+            self.bf16,
+        )
+        shape = (1, self.config.mel.bands, self.config.unet.frames)
+        # Noise is drawn on the CPU whatever the device, so that a seed means the same music everywhere.
+        source = lambda: torch.randn(shape, generator=random).to(self.device)  # noqa: E731
+        sampler = ancestral if self.config.diffusion.schedule == "paper" else dpm_solver_2m
+        with torch.no_grad():
+            return sampler(denoiser, self.schedule, source, uniform_times(self.steps).to(self.device))[0]
+
+    def _plan(self, state: State, section: Section, begin: int) -> torch.Tensor | None:
+        if self.statistics is None:
+            return None
+        column = round(self.config.unet.patch[1] / self.mels_a_frame)
+        columns = self.config.unet.frames // self.config.unet.patch[1]
+        plan = write_plan(section, begin, columns, self.statistics)
+        past = (state.position - begin) // column
+        if state.section is not None and past:
+            plan[:, :past] = write_plan(state.section, begin, past, self.statistics)
+        return torch.from_numpy(plan)
+
+
+def load_engine(model: str = "bard", device: str | None = None, steps: int | None = None) -> Engine:
+    """An engine for a model's name or path.
+
+    Raises:
+        CheckpointError: it is missing, damaged or foreign.
+    """
+    return Engine(load_checkpoint(model), torch.device(device) if device else None, steps)

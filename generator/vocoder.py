@@ -1,0 +1,82 @@
+"""Log-Mel → waveform: amplitudes by non-negative inversion of the filter bank, phases by fast Griffin-Lim."""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from generator.mel import Mel
+
+UPDATES: Final = 8  #: multiplicative updates of the amplitudes
+ITERATIONS: Final = 24  #: of Griffin-Lim
+MOMENTUM: Final = 0.99
+
+
+class GriffinLim(nn.Module):
+    """Inverts a normalised log-Mel; can continue sound that was already heard."""
+
+    window: Tensor
+    filters: Tensor
+    gram: Tensor
+
+    def __init__(self, mel: Mel, iterations: int = ITERATIONS) -> None:
+        super().__init__()
+        self.mel, self.iterations = mel, iterations
+        filters = mel.filters.T.contiguous()  # [bands, bins]
+        self.register_buffer("window", torch.hann_window(mel.config.n_fft), persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("gram", filters.T @ filters, persistent=False)
+
+    def amplitudes(self, mel: Tensor) -> Tensor:
+        """Linear STFT amplitudes whose Mel is ``mel``.
+
+        Multiplicative updates for non-negative least squares (Lee & Seung 2001, equation 4), begun from the bank's own
+        spread of each band: never negative, and exact where a band holds one bin.
+
+        Args:
+            mel: [bands, frames], normalised.
+
+        Returns:
+            [bins, frames]
+        """
+        target = self.filters.T @ self.mel.denormalise(mel)
+        guess = target / self.filters.sum(0, keepdim=True).T.clamp(min=1e-6)
+        for _ in range(UPDATES):
+            guess = guess * target / (self.gram @ guess).clamp(min=1e-8)
+        return guess
+
+    @torch.no_grad()
+    def forward(self, mel: Tensor, random: torch.Generator, heard: Tensor | None = None) -> Tensor:
+        """Find a waveform for a Mel by fast Griffin-Lim (Perraudin et al. 2013, algorithm 2).
+
+        Args:
+            mel: [bands, frames], normalised.
+            random: gives the initial phases.
+            heard: [samples], the beginning of the waveform where it is settled already. Each iteration puts it back, so
+                the phases after it grow out of it and the splice is a continuation.
+
+        Returns:
+            [frames · hop], full scale ±1. The last window length is less sure than the rest, for want of what follows.
+        """
+        config = self.mel.config
+        length = mel.shape[1] * config.hop
+        # One frame more than the Mel has, so that the last hop is covered as well.
+        amplitude = self.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1))
+        angles = torch.rand(amplitude.shape, generator=random) * (2 * torch.pi)
+        estimate = torch.polar(amplitude, angles)
+        previous = torch.zeros_like(estimate)
+        for _ in range(self.iterations):
+            wave = self._settle(self._inverse(estimate, length), heard)
+            projected = torch.stft(wave, config.n_fft, config.hop, window=self.window, center=True, return_complex=True)
+            ahead = projected + MOMENTUM * (projected - previous)
+            estimate = amplitude * ahead / ahead.abs().clamp(min=1e-8)
+            previous = projected
+        return self._settle(self._inverse(estimate, length), heard)
+
+    def _inverse(self, spectrum: Tensor, length: int) -> Tensor:
+        config = self.mel.config
+        return torch.istft(spectrum, config.n_fft, config.hop, window=self.window, center=True, length=length)
+
+    @staticmethod
+    def _settle(wave: Tensor, heard: Tensor | None) -> Tensor:
+        return wave if heard is None else torch.cat([heard, wave[len(heard) :]])

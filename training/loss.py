@@ -1,0 +1,111 @@
+"""Which noise levels are trained, what is hidden from the network, and how its errors weigh."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from generator.config import ModelConfig
+from generator.diffusion import NoiseSchedule, diffuse
+from generator.network import NO_MOOD
+from generator.analysis import condition
+from generator.plan import BASS, CHROMA
+from training.data import Batch
+
+MOOD_DROPOUT: Final = 0.12
+PLAN_DROPOUT: Final = 0.15
+PLAN_NOISE: Final = 0.03
+MAX_WEIGHT: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random side of one training step: enough to repeat it exactly.
+
+    Attributes:
+        t: [batch], times.
+        noise: ε, [batch, bands, frames].
+        known: [batch, frames], 1 on the clean prefix.
+        mood: [batch], some dropped.
+        plan: [batch, FEATURES + 1, columns], some dropped, or ``None``.
+    """
+
+    t: Tensor
+    noise: Tensor
+    known: Tensor
+    mood: Tensor
+    plan: Tensor | None
+
+
+def draw_paper(batch: Batch, config: ModelConfig, random: torch.Generator) -> Draw:
+    """The paper's: a uniform step from 1 to T, nothing hidden."""
+    size, _, frames = batch.mel.shape
+    steps = config.diffusion.steps
+    t = torch.randint(1, steps + 1, (size,), generator=random) / steps
+    noise = torch.randn(batch.mel.shape, generator=random)
+    return Draw(t, noise, torch.zeros(size, frames), batch.mood, None)
+
+
+def draw_bard(batch: Batch, config: ModelConfig, random: torch.Generator) -> Draw:
+    """Noise levels log-normal in noise-to-signal around 1 (Karras et al. 2022, table 1), one in five uniform in time
+    so that the sampler's ends are seen too; a clean prefix on four in five; moods and plans dropped for guidance."""
+    size, _, frames = batch.mel.shape
+    column = config.unet.patch[1]
+
+    def chance(share: float) -> Tensor:
+        return torch.rand(size, generator=random) < share
+
+    ratio = (1.4 * torch.randn(size, generator=random)).exp()
+    t = torch.where(chance(0.2), torch.rand(size, generator=random), torch.atan(ratio) * (2 / math.pi))
+    noise = torch.randn(batch.mel.shape, generator=random)
+    longest = 2 * config.prefix // column
+    lengths = torch.randint(1, longest + 1, (size,), generator=random) * column
+    lengths = torch.where(chance(0.5), config.prefix, lengths) * chance(0.8)
+    known = (torch.arange(frames)[None] < lengths[:, None]).float()
+    mood = batch.mood.masked_fill(chance(MOOD_DROPOUT), NO_MOOD)
+    plan = None
+    if batch.plan is not None:
+        plan = condition(_roughen(batch.plan, random), size, batch.plan.shape[-1], ~chance(PLAN_DROPOUT))
+    return Draw(t, noise, known, mood, plan)
+
+
+def _roughen(plan: Tensor, random: torch.Generator) -> Tensor:
+    """Blur and sharpen measured chroma, so that the network also reads the cleaner plans that a composer writes."""
+    size = len(plan)
+    plan = plan.clone()
+    spans = torch.randint(0, 4, (size,), generator=random)
+    power = torch.empty(size, 1, 1).uniform_(0.7, 3.0, generator=random)
+    for part in (CHROMA, BASS):
+        chroma = plan[:, part]
+        for span in (1, 2, 3):  # averages over 2, 4 and 8 columns
+            width = 2**span
+            usable = chroma.shape[-1] // width * width
+            blurred = F.avg_pool1d(chroma[..., :usable], width).repeat_interleave(width, dim=-1)
+            blurred = F.pad(blurred, (0, chroma.shape[-1] - usable), mode="replicate")
+            chroma = torch.where((spans == span)[:, None, None], blurred, chroma)
+        plan[:, part] = (chroma / chroma.amax(1, keepdim=True).clamp(min=0.1)).clamp(min=0) ** power
+    return plan + PLAN_NOISE * torch.randn(plan.shape, generator=random)
+
+
+def loss_of(network: nn.Module, batch: Batch, draw: Draw, config: ModelConfig, schedule: NoiseSchedule) -> Tensor:
+    """The weighted error of one batch.
+
+    The paper's loss is the plain mean square error of ε or x₀. The bard's error of x₀ weighs min(1 / s², 5), which is the
+    error of v (Salimans & Ho 2022, appendix D) bounded near the clean end, outside the prefix.
+
+    Returns:
+        A scalar, float32.
+    """
+    hidden = 1 - draw.known[:, None]
+    noisy = diffuse(batch.mel, draw.t, draw.noise, schedule)
+    noisy = torch.where(hidden > 0, noisy, batch.mel)
+    predicted = network(noisy, draw.t, draw.mood, draw.plan, draw.known).float()
+    if config.unet.architecture == "paper":
+        return F.mse_loss(predicted, draw.noise if config.diffusion.target == "noise" else batch.mel)
+    weight = (1 / schedule.noise(draw.t).square()).clamp(max=MAX_WEIGHT)[:, None, None] * hidden
+    errors = weight * (predicted - batch.mel).square()
+    mean: Tensor = errors.sum() / (hidden.sum() * batch.mel.shape[1])
+    return mean
