@@ -10,11 +10,13 @@ class Outbox:
     """Events and frames in order. Frames beyond the client's credit stay; newer ones replace older.
 
     Attributes:
+        start: the stream's first place.
         playhead: place of the next frame that the client plays, as it last said.
         sent_end: place after the furthest frame that was handed out.
     """
 
     def __init__(self, start: int) -> None:
+        self.start = start
         self.playhead = start
         self.sent_end = start
         self._problems: deque[str] = deque()

@@ -209,10 +209,11 @@ class Session:
     def _ear(self) -> int:
         """Place of the next frame that is played, as near as can be told between two reports. Any thread."""
         frame, at, moving = self._report
-        if not moving:
-            return frame
-        run = min(self._clock() - at, EXTRAPOLATE_SECONDS) * FRAMES_PER_SECOND
-        return max(frame, min(frame + int(run), self._outbox.sent_end))
+        if moving:
+            run = min(self._clock() - at, EXTRAPOLATE_SECONDS) * FRAMES_PER_SECOND
+            frame = max(frame, min(frame + int(run), self._outbox.sent_end))
+        # A client that reconnects may still play what an earlier stream sent; this one has nothing before its start.
+        return max(frame, self._outbox.start)
 
     def _complain(self, message: str) -> None:
         self._problems += 1

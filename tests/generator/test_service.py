@@ -179,7 +179,7 @@ async def test_windows_are_never_made_on_the_event_loop() -> None:
 
 
 async def test_the_server_never_runs_further_ahead_than_it_may() -> None:
-    # A start that is no multiple of the window: the last window reaches beyond the credit, and its rest must wait.
+    # Steps that are no multiple of the window: the last window reaches beyond the credit, and its rest must wait.
     engine = FakeEngine()
     async with playing(engine, start=3) as client:
         await client.drain()
@@ -220,6 +220,17 @@ async def test_a_reader_that_stops_stops_the_engine() -> None:
         await client.drain()  # and reading again sets it going again
         assert len(engine.calls) > made
         assert sorted(client.frames) == list(range(len(client.frames)))
+
+
+async def test_wishes_without_end_from_a_reader_that_stopped_stop_the_engine() -> None:
+    engine = FakeEngine()
+    async with serving(engine) as address, table(address, max_queue=1) as client:
+        await client.say(Open(TAVERN, seed=1))
+        await client.take()
+        for number in range(1_500):
+            await client.say(SetMood((FIGHT, SAD)[number % 2], 0))
+            await asyncio.sleep(0.001)
+        assert 10 < len(engine.calls) < 700
 
 
 # Changes
@@ -312,6 +323,17 @@ async def test_between_two_reports_the_ear_is_taken_to_move_on() -> None:
         assert landing.frame >= 10 + 15 + FakeStream.margin
 
 
+async def test_a_change_never_reaches_back_before_the_stream() -> None:
+    async with playing(FakeEngine(), start=700) as client:
+        await client.until_event(Pace)
+        await client.say(SetMood(FIGHT, 650))  # reconnected, and still playing what the last stream sent
+        landing = await client.until(lambda item: isinstance(item, MoodLands) and item.mood == FIGHT)
+        assert isinstance(landing, MoodLands)
+        assert landing.frame >= 700
+        await client.until_event(Pace)
+        assert min(client.frames) == 700
+
+
 # Bad messages
 
 
@@ -351,8 +373,9 @@ async def test_a_bad_message_gets_a_sentence_and_the_music_plays_on(message: str
 
 
 async def test_a_problem_does_not_wait_behind_frames_that_have_no_credit() -> None:
-    async with playing(FakeEngine(), start=3) as client:
-        await client.say(Playhead(3))
+    async with playing(FakeEngine()) as client:
+        await client.fill()
+        await client.say(Playhead(1))
         await client.drain()  # the last window's rest waits for credit
         await client.socket.send("?")
         assert isinstance(await client.take(), Problem)
