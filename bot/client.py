@@ -1,0 +1,323 @@
+"""One table's line to the generator: it reconnects, resumes, and always asks for the newest wish."""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import aiohttp
+
+from bot.errors import GeneratorError
+from generator.moods import Mood
+from generator.protocol import (
+    AHEAD_FRAMES,
+    AUTHORIZATION_HEADER,
+    Controls,
+    MoodLands,
+    Open,
+    Opened,
+    Pace,
+    Playhead,
+    Problem,
+    ProtocolError,
+    ServerEvent,
+    SetMood,
+    SetVolume,
+    decode_server,
+    encode,
+    unpack_frame,
+)
+
+log = logging.getLogger(__name__)
+
+PLAYHEAD_EVERY: Final = 10  #: frames
+HANDSHAKE_SECONDS: Final = 10.0
+HEARTBEAT_SECONDS: Final = 10.0
+STALLED_SECONDS: Final = 30.0  #: without a word from a server that owes us frames
+STEADY_SECONDS: Final = 5.0  #: a connection that lived so long with music was no failed attempt
+FATAL_BACKOFF_SECONDS: Final = 5.0  #: what a person has to mend is not mended by haste
+MAX_MESSAGE: Final = 64 * 1024
+
+UNAUTHORISED: Final = "unauthorised"
+#: HTTP statuses with which a server turns the handshake down for want of the right token.
+_REFUSALS: Final = (401, 403)
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The line stands (again); frames will follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """The line is down and will be tried again. ``reason`` is a sentence."""
+
+    reason: str
+
+
+ClientEvent = ServerEvent | Connected | Away
+
+
+class Endpoint(Protocol):
+    """Where the generator is: a fixed address, or a child process that has another after each start."""
+
+    @property
+    def token(self) -> str | None:
+        """The shared secret."""
+
+    async def url(self) -> str:
+        """Base URL, waited for if need be.
+
+        Raises:
+            GeneratorError: there will be none soon; the message says why.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FixedEndpoint:
+    """A generator that somebody else runs."""
+
+    address: str
+    token: str | None = None
+
+    async def url(self) -> str:
+        """The address."""
+        return self.address
+
+
+class Listener(Protocol):
+    """Who receives the stream; called on the event loop."""
+
+    def stream_begins(self, *, changed: bool) -> int:
+        """A stream is about to be opened.
+
+        Args:
+            changed: whether it plays something else than the last one did.
+
+        Returns:
+            Place of the first frame that it should send.
+        """
+
+    def frame(self, index: int, pcm: bytes) -> None:
+        """A frame came."""
+
+    def event(self, event: ClientEvent) -> None:
+        """Something else came, or happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the table should hear."""
+
+    controls: Controls
+    volume: float
+
+
+class Backoff:
+    """Exponential, with full jitter (Brooker, AWS 2015): clients that fell together don't return together."""
+
+    def __init__(self, rng: random.Random, first: float = 0.25, most: float = 10.0) -> None:
+        self._rng = rng
+        self._first = first
+        self._most = most
+        self._attempts = 0
+
+    def reset(self) -> None:
+        """The last attempt was a success."""
+        self._attempts = 0
+
+    def next(self, least: float = 0.0) -> float:
+        """Seconds to wait before the next attempt."""
+        ceiling = min(self._most, self._first * 2.0 ** min(self._attempts, 20))
+        self._attempts += 1
+        return max(least, self._rng.uniform(self._first / 2, ceiling))
+
+
+class GeneratorClient:
+    """Keeps one stream alive until it is closed. All methods belong on the event loop and none waits."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        listener: Listener,
+        wish: Wish,
+        *,
+        seed: int,
+        rng: random.Random | None = None,
+        stalled_seconds: float = STALLED_SECONDS,
+    ) -> None:
+        """A client that does nothing until :meth:`start`.
+
+        Args:
+            endpoint: where the generator is.
+            listener: who receives what comes.
+            wish: what to play first.
+            seed: of the music.
+            rng: for the jitter of the back-off.
+            stalled_seconds: how long a silent server is believed in.
+        """
+        self.connected = False
+        self.model: str | None = None
+        self.pace: Pace | None = None
+        self._endpoint = endpoint
+        self._listener = listener
+        self._wish = wish
+        self._seed = seed
+        self._backoff = Backoff(rng or random.Random())  # noqa: S311 - jitter, not a secret
+        self._stalled_seconds = stalled_seconds
+        self._playhead = 0
+        self._sent_playhead = 0
+        self._sent: Wish | None = None  # what the server was last asked for
+        self._landed: Controls | None = None  # what the frames that came last are
+        self._newest = -1  # place of the last frame that came
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._fatal = False
+
+    @property
+    def wish(self) -> Wish:
+        """What was asked for last."""
+        return self._wish
+
+    def start(self) -> None:
+        """Connects, in the background."""
+        self._task = asyncio.create_task(self._run(), name="generator-client")
+
+    def set_mood(self, mood: Mood, intensity: int = 3) -> None:
+        """Asks for a mood: now, or as soon as the line stands. The newest wins."""
+        self._wish = Wish(Controls(mood, intensity), self._wish.volume)
+        self._news.set()
+
+    def set_volume(self, volume: float) -> None:
+        """Asks for a gain of 0 to 1: now, or as soon as the line stands."""
+        self._wish = Wish(self._wish.controls, volume)
+        self._news.set()
+
+    def advance(self, playhead: int) -> None:
+        """Tells the place of the next frame to be played."""
+        self._playhead = playhead
+        if playhead - self._sent_playhead >= PLAYHEAD_EVERY:
+            self._news.set()
+
+    async def close(self) -> None:
+        """Ends the stream."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with aiohttp.ClientSession() as session:
+            while True:
+                self._fatal = False
+                begun, reason = loop.time(), "the music generator closed the line"
+                try:
+                    await self._stream(session)
+                except aiohttp.WSServerHandshakeError as error:
+                    reason = self._refusal(error.status)
+                except GeneratorError as error:
+                    reason = str(error)
+                except ProtocolError as error:
+                    reason = f"the music generator speaks another protocol than this bot: {error}"
+                except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+                    reason = f"the music generator can't be reached: {str(error) or type(error).__name__}"
+                if self.connected and loop.time() - begun >= STEADY_SECONDS:
+                    self._backoff.reset()
+                self.connected = False
+                self._listener.event(Away(reason))
+                await asyncio.sleep(self._backoff.next(FATAL_BACKOFF_SECONDS if self._fatal else 0.0))
+
+    def _refusal(self, status: int) -> str:
+        if status not in _REFUSALS:
+            return f"the music generator refused the line with HTTP status {status}"
+        sentence = "the music generator refuses this bot's token: set BARDCAST_TOKEN to the same value on both sides"
+        self._problem(Problem(UNAUTHORISED, sentence, fatal=True))
+        return sentence
+
+    async def _stream(self, session: aiohttp.ClientSession) -> None:
+        """One connection, from its opening to its end."""
+        url = await self._endpoint.url()
+        token = self._endpoint.token
+        headers = {AUTHORIZATION_HEADER: f"Bearer {token}"} if token else {}
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            socket = await session.ws_connect(
+                f"{url}/v1/stream", headers=headers, heartbeat=HEARTBEAT_SECONDS, max_msg_size=MAX_MESSAGE
+            )
+        try:
+            # Not "sent before": a change that the last server took and never played is still to be made.
+            start = self._listener.stream_begins(changed=self._landed != self._wish.controls)
+            wish = self._sent = self._wish
+            self._sent_playhead = self._playhead
+            self._newest = start - 1
+            opening = Open(wish.controls.mood, self._seed, wish.volume, wish.controls.intensity, start)
+            await socket.send_str(encode(opening))
+            sender = asyncio.create_task(self._send(socket), name="generator-client-sender")
+            try:
+                await self._receive(socket)
+            finally:
+                sender.cancel()
+                await asyncio.gather(sender, return_exceptions=True)
+        finally:
+            await socket.close()
+
+    async def _send(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Sends what is new, and only the newest of it."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            wish, sent, playhead = self._wish, self._sent, self._playhead
+            self._sent = wish
+            if sent is None or wish.volume != sent.volume:
+                await socket.send_str(encode(SetVolume(wish.volume, playhead)))
+            if sent is None or wish.controls != sent.controls:
+                await socket.send_str(encode(SetMood(wish.controls.mood, playhead, wish.controls.intensity)))
+            if playhead - self._sent_playhead >= PLAYHEAD_EVERY:
+                self._sent_playhead = playhead
+                await socket.send_str(encode(Playhead(playhead)))
+
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._stalled_seconds):
+                    message = await socket.receive()
+            except TimeoutError:
+                # A server that has sent all that it may is silent by right: a table that still joins plays nothing.
+                if self._newest + 1 >= self._playhead + AHEAD_FRAMES - PLAYHEAD_EVERY:
+                    continue
+                raise GeneratorError(
+                    f"the music generator has sent nothing for {self._stalled_seconds:g} seconds"
+                ) from None
+            if message.type is aiohttp.WSMsgType.BINARY:
+                self._connect()
+                self._newest, pcm = unpack_frame(message.data)
+                self._listener.frame(self._newest, pcm)
+            elif message.type is aiohttp.WSMsgType.TEXT:
+                event = decode_server(message.data)
+                if isinstance(event, Problem):
+                    if self._problem(event):
+                        raise GeneratorError(event.message)
+                    continue
+                if isinstance(event, Opened):
+                    self.model = event.model
+                elif isinstance(event, Pace):
+                    self.pace = event
+                elif isinstance(event, MoodLands):
+                    self._landed = Controls(event.mood, event.intensity)
+                self._listener.event(event)
+            else:
+                if self._fatal:
+                    return
+                raise GeneratorError(f"the music generator closed the line (code {socket.close_code})")
+
+    def _connect(self) -> None:
+        if not self.connected:
+            self.connected = True
+            self._listener.event(Connected())
+
+    def _problem(self, problem: Problem) -> bool:
+        log.warning("the generator reports: %s (%s)", problem.message, problem.code)
+        self._fatal = self._fatal or problem.fatal
+        self._listener.event(problem)
+        return problem.fatal

@@ -1,0 +1,94 @@
+"""``bardcast run``: the bot, from its first log line to its last."""
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import discord
+
+from bot.bard import Bard
+from bot.client import Endpoint, FixedEndpoint
+from bot.commands import add_commands
+from bot.errors import BotError
+from bot.generator_process import GeneratorProcess, serve_command
+from bot.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def generator(settings: Settings) -> AsyncIterator[Endpoint]:
+    """The generator that the settings name: one elsewhere, or a child of this process that ends with the context.
+
+    Raises:
+        GeneratorError: a child can't be started here; the message says what to install.
+    """
+    if settings.generator_url is not None:
+        yield FixedEndpoint(settings.generator_url, settings.generator_token)
+        return
+    process = GeneratorProcess(serve_command(settings.model))
+    await process.start()
+    try:
+        yield process
+    finally:
+        await process.stop()
+
+
+async def run(settings: Settings) -> int:
+    """Serves Discord until a signal comes; the exit status.
+
+    Raises:
+        BotError: it can't begin; the message says why.
+    """
+    token = settings.require_discord_token()
+    _require_voice_packages()
+    async with generator(settings) as endpoint, Bard(endpoint, settings.volume) as bard:
+        add_commands(bard)
+        # discord.py's own run() would die of SIGTERM at once, and leave the bot standing in its channels.
+        stopped = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        serving = asyncio.create_task(_serve(bard, token), name="discord")
+        stopping = asyncio.create_task(stopped.wait(), name="signals")
+        try:
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                await serving  # raises what ended it
+            log.info("leaving")
+            # Tables first and while the gateway stands: leaving a channel is a message to it.
+            await bard.close()
+        finally:
+            for task in (serving, stopping):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(serving, stopping, return_exceptions=True)
+    return 0
+
+
+async def _serve(bard: Bard, token: str) -> None:
+    try:
+        await bard.start(token)
+    except discord.LoginFailure:
+        raise BotError(
+            "Discord refuses the token in DISCORD_TOKEN. Copy it again, whole, from your application's Bot page at "
+            "https://discord.com/developers/applications (Reset Token makes a new one)."
+        ) from None
+    except discord.PrivilegedIntentsRequired as error:
+        raise BotError(f"Discord refuses the bot's intents: {error}") from None
+    except (discord.DiscordException, OSError) as error:
+        raise BotError(f"Discord can't be reached: {error}") from None
+
+
+def _require_voice_packages() -> None:
+    missing = [
+        name for module, name in (("davey", "davey"), ("nacl", "PyNaCl")) if not importlib.util.find_spec(module)
+    ]
+    if missing:
+        raise BotError(
+            f"Discord's voice is encrypted, and {' and '.join(missing)}, which does that, is not installed: "
+            f"run pip install {' '.join(missing)}"
+        )

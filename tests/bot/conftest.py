@@ -1,0 +1,50 @@
+"""What several of the bot's tests need."""
+
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bot.client import ClientEvent
+from bot.fake import PITCHES, FakeGenerator
+from bot.jitter_buffer import JitterBuffer
+from generator.moods import Mood
+from generator.protocol import SAMPLE_RATE
+
+
+class Ear:
+    """A ``bot.client.Listener`` over a buffer that remembers what happened."""
+
+    def __init__(self) -> None:
+        self.buffer = JitterBuffer()
+        self.events: list[ClientEvent] = []
+        self.frames: list[int] = []
+
+    def stream_begins(self, *, changed: bool) -> int:
+        self.buffer.begin_stream()
+        return self.buffer.resume_at(changed=changed)
+
+    def frame(self, index: int, pcm: bytes) -> None:
+        self.frames.append(index)
+        self.buffer.put(index, pcm)
+
+    def event(self, event: ClientEvent) -> None:
+        self.events.append(event)
+
+
+def pitch(sound: NDArray[np.float32]) -> Mood | None:
+    """The mood whose pitch is the loudest in ``sound`` (samples, 2), if any is loud at all."""
+    mono = sound.mean(axis=1)
+    if len(mono) == 0 or float(np.sqrt(np.mean(mono**2))) < 0.002:
+        return None
+    spectrum = np.abs(np.fft.rfft(mono * np.hanning(len(mono))))
+    loudest = float(np.fft.rfftfreq(len(mono), 1 / SAMPLE_RATE)[int(spectrum.argmax())])
+    mood, hertz = min(PITCHES.items(), key=lambda item: abs(item[1] - loudest))
+    return mood if abs(hertz - loudest) < 0.03 * hertz else None
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeGenerator]:
+    async with FakeGenerator() as generator:
+        yield generator
