@@ -178,7 +178,7 @@ def write_plan(section: Section, start: float, columns: int, statistics: NDArray
         for part in range(ONSET_PARTS):
             strength = _onset(section, here + part * COLUMN_SECONDS / ONSET_PARTS)
             calm = mean[ONSET][part] - 0.4 * deviation[ONSET][part]
-            plan[ONSET, column][part] = max(0.0, calm + (2.2 + 0.8 * push) * strength * deviation[ONSET][part])
+            plan[ONSET, column][part] = max(0.0, calm + (4.5 + 1.5 * push) * strength * deviation[ONSET][part])
         arch = math.sin(math.pi * ((beat / style.metre) % BARS_A_PHRASE) / BARS_A_PHRASE) - 0.5
         plan[LOUDNESS, column] = mean[LOUDNESS] + (0.6 * push + style.swell * arch) * deviation[LOUDNESS]
         plan[BRIGHTNESS, column] = mean[BRIGHTNESS] + (0.5 * push + 0.3 * arch) * deviation[BRIGHTNESS]
