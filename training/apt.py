@@ -96,25 +96,24 @@ def members(package: Path, wanted: Collection[str]) -> Iterator[tuple[str, IO[by
     """The wanted files in a package, in its order, each with its path and an open stream. Nothing is installed.
 
     Raises:
-        CorpusError: the package is damaged.
+        tarfile.TarError: the package is damaged; reading a stream raises it too.
     """
     left = set(wanted)
     command = ["dpkg-deb", "--fsys-tarfile", str(package.absolute())]
-    with _running(command, package.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        try:
-            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                for member in archive:
-                    name = member.name.removeprefix("./")
-                    if name not in left or not member.isfile():
-                        continue
-                    stream = archive.extractfile(member)
-                    if stream is not None:
-                        yield name, stream
-                        left.discard(name)
-                    if not left:
-                        return
-        except tarfile.TarError as error:
-            raise CorpusError(f"{package.name} is damaged ({error}); run the same command again") from error
+    with (
+        _running(command, package.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process,
+        tarfile.open(fileobj=process.stdout, mode="r|") as archive,
+    ):
+        for member in archive:
+            name = member.name.removeprefix("./")
+            if name not in left or not member.isfile():
+                continue
+            stream = archive.extractfile(member)
+            if stream is not None:
+                yield name, stream
+                left.discard(name)
+            if not left:
+                return
 
 
 @contextmanager

@@ -4,8 +4,10 @@ import csv
 import hashlib
 import io
 import shutil
+import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -24,6 +26,7 @@ from training.storage import write_atomically, writing_to
 DOWNLOADS_NAME: Final = ".packages"  #: in the corpus's folder; `prepare` passes over names that begin with a dot
 
 ARCHIVES: Final = (".zip", ".pk3")  #: both are zip
+_DAMAGED: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)  #: what reading an archive raises
 _COPY_BYTES: Final = 1 << 20
 
 Say = Callable[[str], None]
@@ -147,19 +150,20 @@ def fetch(
         downloads = into / DOWNLOADS_NAME
         downloads.mkdir(parents=True, exist_ok=True)
         missing = [piece for piece in chosen if not _is_whole(into / piece.file, piece.sha256)]
-        if missing:
-            _bring(missing, into, pins, keep_packages, say, problems)
-        if not keep_packages:
+        brought = _bring(missing, into, pins, keep_packages, say, problems) if missing else set()
+        if not keep_packages and not problems:  # what is half there helps the next run
             shutil.rmtree(downloads)
-        there = [piece for piece in chosen if (into / piece.file).is_file()]
-        _write_labels(into, pieces)
-    return Fetched(len(there), len(missing) - (len(chosen) - len(there)), tuple(problems))
+        absent = set(missing) - brought
+        _write_labels(into, [piece for piece in pieces if piece not in absent])
+    return Fetched(len(chosen) - len(absent), len(brought), tuple(problems))
 
 
 def _bring(
     missing: list[Piece], into: Path, pins: dict[str, Pin], keep_packages: bool, say: Say, problems: list[str]
-) -> None:
+) -> set[Piece]:
+    """Download what carries the missing pieces and take them out; the ones that are there now."""
     need_apt()
+    brought: set[Piece] = set()
     downloads = into / DOWNLOADS_NAME
     by_package: defaultdict[str, list[Piece]] = defaultdict(list)
     for piece in missing:
@@ -185,12 +189,19 @@ def _bring(
                 if note := _verify(path, offer, pins.get(package)):
                     with tqdm.external_write_mode():
                         say(note)
-                problems += _unpack(path, by_package[package], into)
-            except CorpusError as error:
-                problems.append(str(error))
-            else:
+                for piece, problem in _unpack(path, by_package[package], into):
+                    if problem is None:
+                        brought.add(piece)
+                    else:
+                        problems.append(problem)
                 if not keep_packages:
                     path.unlink()
+            except CorpusError as error:
+                problems.append(str(error))
+            except _DAMAGED as error:
+                path.unlink()
+                problems.append(f"{path.name} is damaged ({error}) and was removed; run the same command again")
+    return brought
 
 
 def _verify(path: Path, offer: Offer, pin: Pin | None) -> str | None:
@@ -209,19 +220,21 @@ def _verify(path: Path, offer: Offer, pin: Pin | None) -> str | None:
     raise CorpusError(f"{offer.filename} has a wrong SHA-256 and was removed; run the same command again")
 
 
-def _unpack(package: Path, pieces: list[Piece], into: Path) -> list[str]:
-    """Take the pieces out of the package; a sentence for each that is not there or is another recording now."""
-    problems: list[str] = []
+def _unpack(package: Path, pieces: list[Piece], into: Path) -> Iterator[tuple[Piece, str | None]]:
+    """Take the pieces out of the package; each with a sentence if it is not there or is another recording now."""
     wanted: defaultdict[str, list[Piece]] = defaultdict(list)
     for piece in pieces:
         wanted[piece.member[0]].append(piece)
     for name, stream in members(package, wanted):
         for piece, content in _contents(stream, wanted.pop(name), package.parent):
             if content is None:
-                problems.append(_absent(piece))
-            elif not _place(content, into / piece.file, piece.sha256):
-                problems.append(f"{piece.package}: {piece.path} is another recording than the one listed; left out")
-    return problems + [_absent(piece) for left in wanted.values() for piece in left]
+                yield piece, _absent(piece)
+            elif _place(content, into / piece.file, piece.sha256):
+                yield piece, None
+            else:
+                yield piece, f"{piece.package}: {piece.path} is another recording than the one listed; left out"
+    for piece in (piece for left in wanted.values() for piece in left):
+        yield piece, _absent(piece)
 
 
 def _contents(stream: IO[bytes], pieces: list[Piece], scratch: Path) -> Iterator[tuple[Piece, IO[bytes] | None]]:
@@ -231,18 +244,15 @@ def _contents(stream: IO[bytes], pieces: list[Piece], scratch: Path) -> Iterator
         return
     with tempfile.TemporaryFile(dir=scratch) as file:  # an archive's index is at its end: it can't be streamed
         shutil.copyfileobj(stream, file, _COPY_BYTES)
-        try:
-            with zipfile.ZipFile(file) as archive:
-                names = set(archive.namelist())
-                for piece in pieces:
-                    inner = piece.member[1]
-                    if inner is None or inner not in names:
-                        yield piece, None
-                        continue
-                    with archive.open(inner) as content:
-                        yield piece, content
-        except zipfile.BadZipFile as error:
-            raise CorpusError(f"{pieces[0].package}: {pieces[0].member[0]} is damaged ({error})") from error
+        with zipfile.ZipFile(file) as archive:
+            names = set(archive.namelist())
+            for piece in pieces:
+                inner = piece.member[1]
+                if inner is None or inner not in names:
+                    yield piece, None
+                    continue
+                with archive.open(inner) as content:
+                    yield piece, content
 
 
 def _place(content: IO[bytes], path: Path, sha256: str) -> bool:
@@ -263,7 +273,7 @@ def _place(content: IO[bytes], path: Path, sha256: str) -> bool:
     return True
 
 
-def _write_labels(into: Path, pieces: tuple[Piece, ...]) -> None:
+def _write_labels(into: Path, pieces: list[Piece]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     columns = [field.name for field in fields(Piece)]

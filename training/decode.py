@@ -1,6 +1,8 @@
 """A recording of any kind → 48 kHz mono PCM, as a stream: the only place that runs ffmpeg."""
 
+import os
 import re
+import signal
 import subprocess
 import threading
 from collections import deque
@@ -27,6 +29,8 @@ _LOG_LINES: Final = 200  # kept of ffmpeg's log; a badly damaged file fills mega
 
 class Decoder:
     """One recording being decoded. Iterate over it for pieces of mono s16le PCM at ``SAMPLE_RATE``.
+
+    A damaged spot inside is no error: ffmpeg goes on behind it, as every player does.
 
     Use it as a context manager: leaving it ends ffmpeg, however far it got.
 
@@ -64,12 +68,14 @@ class Decoder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # the group: "ffmpeg" may be a script around it
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         self._process.wait()
         self._drain.join()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
 
     def __iter__(self) -> Iterator[bytes]:
         """The pieces, in order.

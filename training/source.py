@@ -93,6 +93,8 @@ def find_recordings(folder: Path) -> Found:
         raise SourceError(f"{folder} is a file, not a folder of recordings") from None
     except PermissionError as error:
         raise SourceError(f"no permission to read {error.filename}; change that, or run as its owner") from error
+    except OSError as error:
+        raise SourceError(f"can't read {error.filename or folder}: {error.strerror}") from error
     if not recordings:
         raise SourceError(f"there is no recording in {folder}; {layout} ({', '.join(MOODS)})")
     notes = []
@@ -136,23 +138,21 @@ def split_tracks(
         labels: from :func:`read_labels`.
     """
     unsaid = Label()
-    sides: dict[Recording, Split] = {}
+    said = {recording: labels.get(recording.source, unsaid).split for recording in recordings}
+    held = {recordings[recording] for recording, side in said.items() if side == "validation"}
     by_mood: defaultdict[Mood, list[Recording]] = defaultdict(list)
-    for recording in recordings:
+    for recording in sorted(recordings, key=lambda recording: _rank(recording.source)):
         by_mood[recording.mood].append(recording)
     for group in by_mood.values():
-        said = {recording: labels.get(recording.source, unsaid).split for recording in group}
-        free = sorted((r for r in group if said[r] is None), key=lambda r: _rank(r.source))
-        held_out = round(HELD_OUT_SHARE * len(free))
-        if "validation" not in said.values() and free and len(group) > 1:
-            held_out = max(held_out, 1)
-        for place, recording in enumerate(free):
-            said[recording] = "validation" if place < held_out else "train"
-        sides.update({recording: side or "train" for recording, side in said.items()})
-    held = {recordings[recording] for recording, side in sides.items() if side == "validation"}
-    for recording, sha256 in recordings.items():
-        if sha256 in held:
-            sides[recording] = "validation"
+        # By content, so that copies of one track don't count as two.
+        free = list(dict.fromkeys(recordings[recording] for recording in group if said[recording] is None))
+        number = round(HELD_OUT_SHARE * len(free))
+        if free and len({recordings[recording] for recording in group}) > 1:
+            number = max(number, 0 if any(said[recording] == "validation" for recording in group) else 1)
+        held.update(free[:number])
+    sides: dict[Recording, Split] = {
+        recording: "validation" if sha256 in held else "train" for recording, sha256 in recordings.items()
+    }
     bare = [mood for mood in MOODS if by_mood[mood] and all(sides[recording] == "train" for recording in by_mood[mood])]
     return sides, bare
 
