@@ -7,12 +7,14 @@ from generator.__main__ import main
 from tests.generator.fake_engine import FakeEngine
 
 
-def fake_module() -> ModuleType:
-    module = ModuleType("generator.engine")
-    module.load_engine = lambda model: FakeEngine(model)  # type: ignore[attr-defined]
-    return module
+def fake_modules() -> dict[str, ModuleType]:
+    """Modules to stand in for those that need a model."""
+    engine, stream = ModuleType("generator.engine"), ModuleType("generator.stream")
+    engine.load_engine = FakeEngine  # type: ignore[attr-defined]
+    stream.Player = lambda engine: engine  # type: ignore[attr-defined]
+    return {"generator.engine": engine, "generator.stream": stream}
 
 
 if __name__ == "__main__":
-    sys.modules["generator.engine"] = fake_module()
+    sys.modules.update(fake_modules())
     sys.exit(main())

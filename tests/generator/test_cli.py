@@ -28,7 +28,7 @@ from generator.protocol import FRAME_SAMPLES, Controls, Open, encode
 from generator.sample import Order, clip_seed
 from generator.settings import SettingsError, is_loopback, load_settings
 from tests.generator.fake_engine import FakeEngine, sine
-from tests.generator.run_with_fake_engine import fake_module
+from tests.generator.run_with_fake_engine import fake_modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +45,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
     picture.draw_spectrogram = draw_spectrogram  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "generator.picture", picture)
-    monkeypatch.setitem(sys.modules, "generator.engine", fake_module())
+    for name, module in fake_modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:
