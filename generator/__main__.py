@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from generator.stream import Player
 
 DEFAULT_MODEL: Final = "bard"
-#: Two CPU cores make music several times faster than it is heard, so four tables is what they carry with some in
-#: hand for mood changes. A GPU's limit is the one worker that feeds it.
+#: A machine that makes music F times faster than it is heard carries F tables: about four on two idle CPU cores with
+#: the shipped model (``bardcast_real_time_factor`` tells). A table too many is refused, since else all would stutter.
 CPU_STREAMS: Final = 4
 GPU_STREAMS: Final = 32
 MAX_CLIP_SECONDS: Final = 600  #: a clip is held in memory while its picture is drawn
@@ -50,11 +50,12 @@ def _serve(options: argparse.Namespace) -> int:
         from generator.service import create_app
 
         streams = options.max_streams or (GPU_STREAMS if torch.cuda.is_available() else CPU_STREAMS)
-        serve(
-            create_app(player, replace(settings, max_streams=streams)),
-            bound,
-            exit_with_stdin=options.exit_with_stdin,
-        )
+        app = create_app(player, replace(settings, max_streams=streams))
+        serve(app, bound, exit_with_stdin=options.exit_with_stdin)
+    if app.state.worker.alive:
+        # A window that is being computed can't be stopped, and torch's thread would abort the interpreter's own exit.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 

@@ -22,7 +22,7 @@ STOP_SECONDS: Final = 0.5
 
 
 def create_app(engine: Engine, settings: Settings) -> FastAPI:
-    """The service as an ASGI application, playing what ``engine`` makes."""
+    """The service as an ASGI application, playing what ``engine`` makes. ``app.state.worker`` computes."""
     worker = Worker()
     metrics = Metrics()
     open_streams = 0
@@ -34,6 +34,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         worker.stop(STOP_SECONDS)
 
     app = FastAPI(title="Bardcast generator", lifespan=lifespan, openapi_url=None)
+    app.state.worker = worker
 
     @app.get("/healthz")
     async def health() -> Response:

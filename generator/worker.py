@@ -52,11 +52,15 @@ class Worker:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self, timeout: float) -> bool:
-        """Drop what is queued, wait up to ``timeout`` seconds for the job in hand; whether it ended."""
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+    def stop(self, timeout: float) -> None:
+        """Drop what is queued, and wait up to ``timeout`` seconds for the job in hand."""
         self._jobs.put(_Job(-1, next(self._arrivals), None))
         self._thread.join(timeout)
-        return not self._thread.is_alive()
 
     async def run(self, priority: Priority, work: Callable[[], T]) -> T:
         """The result of ``work()``, done on the thread. Cancelling the caller drops it if it hasn't begun."""

@@ -1,16 +1,33 @@
 """``python -m generator`` with the fake engine in the real one's place, as a process of its own."""
 
 import sys
+import time
 from types import ModuleType
 
 from generator.__main__ import main
 from tests.generator.fake_engine import FakeEngine
 
 
+class BusyEngine(FakeEngine):
+    """Computes for seconds in torch, where nobody can interrupt it."""
+
+    def work(self, call: str) -> None:
+        import torch
+
+        super().work(call)
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            torch.ones(300, 300) @ torch.ones(300, 300)
+
+
+def load_engine(model: str) -> FakeEngine:
+    return BusyEngine(model) if model == "busy" else FakeEngine(model)
+
+
 def fake_modules() -> dict[str, ModuleType]:
     """Modules to stand in for those that need a model."""
     engine, stream = ModuleType("generator.engine"), ModuleType("generator.stream")
-    engine.load_engine = FakeEngine  # type: ignore[attr-defined]
+    engine.load_engine = load_engine  # type: ignore[attr-defined]
     stream.Player = lambda engine: engine  # type: ignore[attr-defined]
     return {"generator.engine": engine, "generator.stream": stream}
 
