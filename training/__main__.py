@@ -18,16 +18,15 @@ EXIT_STATUSES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     args = build_parser().parse_args(argv)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    earlier = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         status: int = args.run(args)
-    except TrainingError as error:
+    except (TrainingError, Interrupted) as error:
         say(f"bardcast-train: {error}")
         return error.exit_status
-    except Interrupted as error:
-        say(f"bardcast-train: {error}")
-        return error.exit_status
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
     return status
 
 

@@ -34,8 +34,8 @@ from training.storage import write_atomically, writing_to
 
 CLIP_BYTES: Final = CLIP_SAMPLES * 2
 
-#: dBFS. A clip whose RMS lies below is silence: the pause around a track, a fade's end. The quietest music of the
-#: corpus lies some 15 dB above.
+#: dBFS. A clip whose RMS lies below is silence: the pause around a track, the end of a fade. The quietest track of the
+#: corpus has −38.
 SILENCE_DBFS: Final = -50.0
 
 _FULL_SCALE: Final = 32768.0
