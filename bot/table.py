@@ -105,18 +105,13 @@ class Table:
         self._supervisor = asyncio.create_task(self._supervise(self._playout), name="supervisor")
 
     async def move(self, channel: discord.VoiceChannel) -> None:
-        """Goes on in another channel of the same guild.
-
-        Raises:
-            VoiceError: Discord did not move the bot.
-        """
-        if self._voice is None or self._playout is None:
-            raise VoiceError("I am in no channel that I could move from. Please try again.")
-        await self._voice.move_to(channel, timeout=discord_voice.CONNECT_SECONDS)
-        if self._voice.channel.id != channel.id:
-            raise VoiceError(f"Discord did not move me to {channel.name}. Please try again.")
+        """Goes on in another channel of the same guild: leaves this one, and the supervisor joins that."""
         self._channel = channel
-        self._playout.encoder = OpusEncoder(channel.bitrate)
+        if self._playout is not None:
+            self._playout.encoder = OpusEncoder(channel.bitrate)
+        voice, self._voice = self._voice, None
+        if voice is not None:
+            await discord_voice.leave(voice)
 
     def set_mood(self, controls: Controls) -> bool:
         """Turns to another mood or intensity; False when that plays, or was asked for, already."""
@@ -234,9 +229,8 @@ class Table:
             if await discord_voice.wait_connected(self._voice):
                 await discord_voice.wait_encrypted(self._voice)
                 return self._voice
-            with contextlib.suppress(discord.DiscordException, OSError):
-                await self._voice.disconnect(force=True)
-            self._voice = None
+            voice, self._voice = self._voice, None
+            await discord_voice.leave(voice)
         if self._channel is None:
             raise VoiceError("the table has no channel")
         self._voice = await discord_voice.connect(discord_voice.check(self._channel))

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 15.0  #: also how long the player thread waits for a lost connection before it gives up
 ENCRYPTION_SECONDS: Final = 10.0
+_LEAVE_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.02
 _SILENCE_SECONDS: Final = 0.1  #: five frames of it, sent by the player thread after the last of the music
 
@@ -71,7 +72,7 @@ async def connect(channel: discord.VoiceChannel) -> TableVoice:
     """
     # A client left over from a session that could not be resumed would, 30 s later, throw the new one out.
     if channel.guild.voice_client is not None:
-        await channel.guild.voice_client.disconnect(force=True)
+        await _disconnect(channel.guild.voice_client)
     try:
         voice = await channel.connect(cls=TableVoice, timeout=CONNECT_SECONDS, reconnect=True, self_deaf=True)
     except TimeoutError:
@@ -101,7 +102,7 @@ async def wait_connected(voice: TableVoice) -> bool:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             while not voice.is_connected():
-                if voice.guild.voice_client is not voice:  # discord.py has given it up
+                if given_up(voice):
                     return False
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
@@ -115,4 +116,19 @@ async def leave(voice: TableVoice) -> None:
     voice.stop()
     if playing and voice.is_connected():
         await asyncio.sleep(_SILENCE_SECONDS)
-    await voice.disconnect(force=True)
+    if not given_up(voice):
+        await _disconnect(voice)
+
+
+def given_up(voice: TableVoice) -> bool:
+    """Whether discord.py has done with this client: it will not connect again."""
+    return voice.guild.voice_client is not voice
+
+
+async def _disconnect(voice: discord.VoiceProtocol) -> None:
+    """Discord confirms a leave at once, and one that it does not know of never: discord.py would wait for it."""
+    try:
+        async with asyncio.timeout(_LEAVE_SECONDS):
+            await voice.disconnect(force=True)
+    except (TimeoutError, discord.DiscordException, OSError) as error:
+        log.warning("leaving a voice channel: %s", error)
