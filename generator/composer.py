@@ -7,9 +7,11 @@ function too.
 A section is laid out in bars; four bars make a phrase, four phrases a strophe of the form A A B A. A phrase that
 returns keeps its chords and its melody's skeleton and varies the ornaments. Every strophe draws new material, and from
 the second on may move to a neighbouring key.
+
+Musical time is counted in whole numbers: a tempo is a whole number of quarter beats a minute and a frame is 1/3000 of a
+minute, so a beat falls into the same frame whoever asks, from wherever, however long the stream has run.
 """
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -19,11 +21,13 @@ from numpy.typing import NDArray
 
 from generator.moods import MOODS, Mood
 from generator.plan import BASS, BRIGHTNESS, CHROMA, FEATURES, LOUDNESS, ONSET, ONSET_PARTS
-from generator.protocol import FRAME_SECONDS, Controls
+from generator.protocol import FRAMES_PER_SECOND, Controls
 
 Array = NDArray[np.float32]
 
-COLUMN_SECONDS: Final = 0.08  #: what one column of a plan covers
+COLUMN_FRAMES: Final = 4  #: wire frames that one column of a plan covers: 80 ms, an onset in each
+HALF_BEAT: Final = 60 * FRAMES_PER_SECOND * 2  #: frames times quarter beats a minute, of half a beat
+STROPHES: Final = 64  #: after which the keys' wandering begins again
 
 BARS_A_PHRASE: Final = 4
 FORM: Final = "AABA"
@@ -40,7 +44,7 @@ class Style:
 
     Attributes:
         scale: seven semitones above the tonic.
-        tempo: beats a minute, lowest and highest.
+        tempo: whole beats a minute, lowest and highest.
         metre: beats a bar.
         progressions: four chords each, as scale degrees from 0.
         figure: onset strengths of a bar's half-beats, cycled, 0 to 1.
@@ -49,7 +53,7 @@ class Style:
     """
 
     scale: tuple[int, ...]
-    tempo: tuple[float, float]
+    tempo: tuple[int, int]
     metre: int
     progressions: tuple[tuple[int, int, int, int], ...]
     figure: tuple[float, ...]
@@ -111,11 +115,13 @@ class Section:
         controls: its mood and intensity.
         seed: the stream's; decides the home key and everything that is drawn.
         origin: the wire frame of its first downbeat.
+        home: pitch class of its first tonic; the stream's own, drawn from the seed, where not given.
     """
 
     controls: Controls
     seed: int
     origin: int
+    home: int | None = None
 
     @property
     def style(self) -> Style:
@@ -123,16 +129,26 @@ class Section:
         return STYLES[self.controls.mood]
 
     @property
-    def beat_seconds(self) -> float:
-        """Length of a beat; intensity moves the tempo through the mood's range."""
+    def tempo(self) -> int:
+        """Quarter beats a minute; intensity moves it through the mood's range."""
         low, high = self.style.tempo
-        share = (self.controls.intensity - 1) / 4
-        return 60 / (low + (high - low) * share)
+        return 4 * low + (high - low) * (self.controls.intensity - 1)
+
+    @property
+    def beat_seconds(self) -> float:
+        """Length of a beat."""
+        return 240 / self.tempo
 
     def next_beat(self, frame: int) -> int:
-        """The wire frame of the first beat at or after ``frame``."""
-        beat = self.beat_seconds / FRAME_SECONDS
-        return self.origin + round(math.ceil((frame - self.origin) / beat - 1e-9) * beat)
+        """The wire frame, nearest to its beat, of the first beat at or after ``frame``."""
+        # Beat k falls to frame ⌊(k · beat) + ½⌋, where a beat is 2 · HALF_BEAT / tempo frames.
+        beat = -((1 - 2 * (frame - self.origin)) * self.tempo // (4 * HALF_BEAT))
+        return self.origin + (4 * HALF_BEAT * beat + self.tempo) // (2 * self.tempo)
+
+    def tonic(self, frame: int) -> int:
+        """The pitch class that is home at a wire frame."""
+        half_beats = (frame - self.origin) * self.tempo // HALF_BEAT
+        return _tonic(self, half_beats // (2 * self.style.metre * BARS_A_PHRASE * len(FORM)))
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,7 @@ class _Phrase:
     melody: tuple[int, ...]
 
 
-def write_plan(section: Section, start: float, columns: int, statistics: NDArray[np.float32]) -> Array:
+def write_plan(section: Section, start: int, columns: int, statistics: NDArray[np.float32]) -> Array:
     """The plan of ``columns`` columns from wire frame ``start`` on, which may lie before the section.
 
     Args:
@@ -157,50 +173,45 @@ def write_plan(section: Section, start: float, columns: int, statistics: NDArray
     Returns:
         [FEATURES, columns]
     """
-    style, mood = section.style, MOODS.index(section.controls.mood)
-    mean, deviation = statistics[mood]
+    style, column = section.style, np.arange(columns)
+    mean, deviation = statistics[_row(section)]
     push = (section.controls.intensity - 3) / 2  # -1 to 1
     plan = np.zeros((FEATURES, columns), np.float32)
-    begin = (start - section.origin) * FRAME_SECONDS
-    for column in range(columns):
-        here = begin + column * COLUMN_SECONDS
-        beat = (here + COLUMN_SECONDS / 2) / section.beat_seconds
-        bar, half_beat = math.floor(beat / style.metre), math.floor(2 * beat)
-        phrase = _phrase(section, bar // BARS_A_PHRASE)
-        in_phrase = bar % BARS_A_PHRASE
-        chord = phrase.chords[in_phrase]
-        note = phrase.melody[half_beat - bar * 2 * style.metre + in_phrase * 2 * style.metre]
-        for degree, weight in ((chord, 0.7), (chord + 2, 0.5), (chord + 4, 0.6), (note, 1.0)):
-            _raise(plan[CHROMA, column], _pitch(phrase.tonic, style.scale, degree), weight)
-        strong = (half_beat // 2) % style.metre < style.metre / 2
-        _raise(plan[BASS, column], _pitch(phrase.tonic, style.scale, chord), 1.0)
-        _raise(plan[BASS, column], _pitch(phrase.tonic, style.scale, chord + 4), 0.25 if strong else 0.5)
-        for part in range(ONSET_PARTS):
-            strength = _onset(section, here + part * COLUMN_SECONDS / ONSET_PARTS)
-            calm = mean[ONSET][part] - 0.4 * deviation[ONSET][part]
-            plan[ONSET, column][part] = max(0.0, calm + (4.5 + 1.5 * push) * strength * deviation[ONSET][part])
-        arch = math.sin(math.pi * ((beat / style.metre) % BARS_A_PHRASE) / BARS_A_PHRASE) - 0.5
-        plan[LOUDNESS, column] = mean[LOUDNESS] + (0.6 * push + style.swell * arch) * deviation[LOUDNESS]
-        plan[BRIGHTNESS, column] = mean[BRIGHTNESS] + (0.5 * push + 0.3 * arch) * deviation[BRIGHTNESS]
+
+    middle = (start - section.origin + COLUMN_FRAMES // 2 + COLUMN_FRAMES * column) * section.tempo
+    bar, step = np.divmod(middle // HALF_BEAT, 2 * style.metre)
+    number, in_phrase = np.divmod(bar, BARS_A_PHRASE)
+    phrases = [_phrase(section, each) for each in number.tolist()]
+    tonic = np.array([phrase.tonic for phrase in phrases])
+    chord = np.array([phrase.chords[at] for phrase, at in zip(phrases, in_phrase, strict=True)])
+    melody_step = in_phrase * 2 * style.metre + step
+    note = np.array([phrase.melody[at] for phrase, at in zip(phrases, melody_step, strict=True)])
+
+    def sound(part: slice, degree: NDArray[np.int64], weight: NDArray[np.float64] | float) -> None:
+        row = part.start + (tonic + np.array(style.scale)[degree % 7]) % 12
+        plan[row, column] = np.maximum(plan[row, column], weight)
+
+    for degree, weight in ((chord, 0.7), (chord + 2, 0.5), (chord + 4, 0.6), (note, 1.0)):
+        sound(CHROMA, degree, weight)
+    sound(BASS, chord, 1.0)
+    sound(BASS, chord + 4, np.where(step // 2 < style.metre / 2, 0.25, 0.5))
+
+    calm = mean[ONSET] - 0.4 * deviation[ONSET]
+    strokes = _strokes(section, start, columns * ONSET_PARTS).reshape(columns, ONSET_PARTS)
+    plan[ONSET] = np.maximum(0, calm + (4.5 + 1.5 * push) * strokes * deviation[ONSET]).T
+    length = HALF_BEAT * 2 * style.metre * BARS_A_PHRASE
+    arch = np.sin(np.pi * (middle % length) / length) - 0.5
+    plan[LOUDNESS] = mean[LOUDNESS] + (0.6 * push + style.swell * arch) * deviation[LOUDNESS]
+    plan[BRIGHTNESS] = mean[BRIGHTNESS] + (0.5 * push + 0.3 * arch) * deviation[BRIGHTNESS]
     return plan
 
 
-def _raise(chroma: Array, pitch: int, weight: float) -> None:
-    chroma[pitch] = max(chroma[pitch], weight)
-
-
-def _pitch(tonic: int, scale: tuple[int, ...], degree: int) -> int:
-    return (tonic + scale[degree % 7]) % 12
-
-
-def _onset(section: Section, at: float) -> float:
-    """Strength of the figure's stroke in the 20 ms from ``at`` seconds on, 0 for none."""
-    half = section.beat_seconds / 2
-    stroke = math.ceil(at / half - 1e-9)
-    if not at <= stroke * half < at + COLUMN_SECONDS / ONSET_PARTS:
-        return 0.0
-    figure = section.style.figure
-    return figure[int(stroke) % len(figure)]
+def _strokes(section: Section, start: int, frames: int) -> NDArray[np.float64]:
+    """How strongly the figure strikes within each wire frame from ``start`` on, 0 for not at all, [frames]."""
+    begin = (start - section.origin + np.arange(frames)) * section.tempo
+    stroke = -(-begin // HALF_BEAT)  # the first half-beat not before the frame
+    figure = np.array(section.style.figure)
+    return np.where(stroke * HALF_BEAT < begin + section.tempo, figure[stroke % len(figure)], 0.0)
 
 
 @lru_cache(maxsize=4096)
@@ -227,10 +238,13 @@ def _phrase(section: Section, index: int) -> _Phrase:
 
 
 def _tonic(section: Section, strophe: int) -> int:
-    """The home key belongs to the stream, so a new mood begins in the key that was heard; strophes wander by fifths."""
-    home = int(np.random.default_rng(section.seed).integers(12))
-    wander = np.random.default_rng([section.seed, 5]).choice((-1, 0, 0, 1), size=64)
-    return int(home + 7 * wander[: max(0, strophe) % 64].sum()) % 12
+    """Strophes wander from the section's home by at most a fifth at a time, and in the end the same way back."""
+    home = section.home
+    if home is None:
+        home = int(np.random.default_rng(section.seed).integers(12))
+    steps = np.random.default_rng([section.seed, 5]).choice((-1, 0, 0, 1), size=STROPHES // 2)
+    fifths = np.concatenate([steps, -steps[::-1]])[: max(0, strophe) % STROPHES].sum()
+    return int(home + 7 * fifths) % 12
 
 
 def _row(section: Section) -> int:
