@@ -17,15 +17,15 @@ class GriffinLim(nn.Module):
 
     window: Tensor
     filters: Tensor
-    gram: Tensor
 
     def __init__(self, mel: Mel, iterations: int = ITERATIONS) -> None:
         super().__init__()
         self.mel, self.iterations = mel, iterations
-        filters = mel.filters.T.contiguous()  # [bands, bins]
-        self.register_buffer("window", torch.hann_window(mel.config.n_fft), persistent=False)
-        self.register_buffer("filters", filters, persistent=False)
-        self.register_buffer("gram", filters.T @ filters, persistent=False)
+        window = torch.hann_window(mel.config.n_fft)
+        # DiffWave's Mel divides the spectrum by the window's norm; the spectrum that is inverted here is not divided.
+        self.norm = float(window.square().sum().sqrt()) if mel.config.scaling == "diffwave" else 1.0
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("filters", mel.filters.T.contiguous(), persistent=False)  # [bands, bins]
 
     def amplitudes(self, mel: Tensor) -> Tensor:
         """Linear STFT amplitudes whose Mel is ``mel``.
@@ -42,8 +42,8 @@ class GriffinLim(nn.Module):
         target = self.filters.T @ self.mel.denormalise(mel)
         guess = target / self.filters.sum(0, keepdim=True).T.clamp(min=1e-6)
         for _ in range(UPDATES):
-            guess = guess * target / (self.gram @ guess).clamp(min=1e-8)
-        return guess
+            guess = guess * target / (self.filters.T @ (self.filters @ guess)).clamp(min=1e-8)
+        return guess * self.norm
 
     @torch.no_grad()
     def forward(self, mel: Tensor, random: torch.Generator, heard: Tensor | None = None) -> Tensor:
@@ -51,7 +51,7 @@ class GriffinLim(nn.Module):
 
         Args:
             mel: [bands, frames], normalised.
-            random: gives the initial phases.
+            random: gives the initial phases; a generator of the CPU.
             heard: [samples], the beginning of the waveform where it is settled already. Each iteration puts it back, so
                 the phases after it grow out of it and the splice is a continuation.
 
@@ -62,7 +62,8 @@ class GriffinLim(nn.Module):
         length = mel.shape[1] * config.hop
         # One frame more than the Mel has, so that the last hop is covered as well.
         amplitude = self.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1))
-        angles = torch.rand(amplitude.shape, generator=random) * (2 * torch.pi)
+        # Drawn on the CPU whatever the device, as the sampler's noise is.
+        angles = (torch.rand(amplitude.shape, generator=random) * (2 * torch.pi)).to(amplitude.device)
         estimate = torch.polar(amplitude, angles)
         previous = torch.zeros_like(estimate)
         for _ in range(self.iterations):
