@@ -249,7 +249,9 @@ class GeneratorClient:
             # Not "sent before": a change that the last server took and never played is still to be made.
             start = self._listener.stream_begins(changed=self._landed != self._wish.controls)
             wish = self._sent = self._wish
-            self._sent_playhead = self._playhead
+            # A server takes the start for the playhead until it is told better.
+            self._sent_playhead = self._playhead if start == self._playhead else -PLAYHEAD_EVERY
+            self._news.set()
             self._newest = start - 1
             opening = Open(wish.controls.mood, self._seed, wish.volume, wish.controls.intensity, start)
             await socket.send_str(encode(opening))

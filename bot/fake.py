@@ -87,6 +87,7 @@ class FakeGenerator:
     Attributes:
         opens: each stream's opening message, in order.
         stalled: set it, and no frame is sent though the lines stand.
+        deaf: set it, and what clients ask of a stream is not done.
         problem: sent to each client in answer to its opening, where set.
     """
 
@@ -99,6 +100,7 @@ class FakeGenerator:
         """
         self.opens: list[Open] = []
         self.stalled = False
+        self.deaf = False
         self.problem: Problem | None = None
         self._token = token
         self._speed = speed
@@ -180,7 +182,7 @@ class FakeGenerator:
                     await _tell(socket, Opened("sines"))
                     await _tell(socket, MoodLands(asked.mood, asked.intensity, asked.start))
                     maker = asyncio.create_task(self._make(socket, stream))
-                elif stream is not None:
+                elif stream is not None and not self.deaf:
                     await _obey(socket, stream, asked)
         finally:
             self._sockets.discard(socket)

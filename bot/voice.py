@@ -73,6 +73,7 @@ async def connect(channel: discord.VoiceChannel) -> TableVoice:
     # A client left over from a session that could not be resumed would, 30 s later, throw the new one out.
     if channel.guild.voice_client is not None:
         await _disconnect(channel.guild.voice_client)
+    await _wait_absent(channel.guild)
     try:
         voice = await channel.connect(cls=TableVoice, timeout=CONNECT_SECONDS, reconnect=True, self_deaf=True)
     except TimeoutError:
@@ -85,6 +86,16 @@ async def connect(channel: discord.VoiceChannel) -> TableVoice:
         raise VoiceError(f"Discord refused the voice connection to {channel.name}. Please try again.") from None
     await wait_encrypted(voice)
     return voice
+
+
+async def _wait_absent(guild: discord.Guild) -> None:
+    """Returns once Discord has said that the bot left: news that came later would end the new connection at once."""
+    try:
+        async with asyncio.timeout(_LEAVE_SECONDS):
+            while guild.me.voice is not None:  # noqa: ASYNC110 - discord.py has no event to await for it
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        log.warning("Discord still sees the bot in voice in guild %d: joining over it", guild.id)
 
 
 async def wait_encrypted(voice: TableVoice) -> None:

@@ -1,5 +1,6 @@
 """What several of the bot's tests need."""
 
+import random
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -31,6 +32,11 @@ class Ear:
 
     def event(self, event: ClientEvent) -> None:
         self.events.append(event)
+
+
+def dice(seed: int) -> random.Random:
+    """Chance that repeats itself."""
+    return random.Random(seed)  # noqa: S311 - nothing is to be kept secret
 
 
 def pitch(sound: NDArray[np.float32]) -> Mood | None:

@@ -1,0 +1,207 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.client import Away, Backoff, Connected, FixedEndpoint, GeneratorClient, Wish
+from bot.errors import GeneratorError
+from bot.fake import FakeGenerator
+from generator.moods import Mood
+from generator.protocol import AHEAD_FRAMES, Controls, MoodLands, Opened, Problem
+from tests.bot.conftest import Ear, dice
+
+TAVERN, FIGHT, SAD = Mood("tavern"), Mood("fight"), Mood("sad")
+
+
+async def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def make(fake: FakeGenerator, ear: Ear, token: str | None = None, stalled_seconds: float = 30.0) -> GeneratorClient:
+    return GeneratorClient(
+        FixedEndpoint(fake.url, token),
+        ear,
+        Wish(Controls(TAVERN), 0.5),
+        seed=7,
+        rng=dice(1),
+        stalled_seconds=stalled_seconds,
+    )
+
+
+@pytest.fixture
+async def ear() -> Ear:
+    return Ear()
+
+
+@pytest.fixture
+async def client(fake: FakeGenerator, ear: Ear) -> AsyncIterator[GeneratorClient]:
+    line = make(fake, ear)
+    line.start()
+    yield line
+    await line.close()
+
+
+def play(client: GeneratorClient, ear: Ear, frames: int) -> None:
+    for _ in range(frames):
+        ear.buffer.next()
+    client.advance(ear.buffer.playhead)
+
+
+async def test_frames_come_up_to_the_credit_and_no_further(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator
+) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    await asyncio.sleep(0.1)
+    assert ear.frames == list(range(AHEAD_FRAMES))
+    play(client, ear, 100)
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    assert ear.frames == list(range(AHEAD_FRAMES + 100))
+    assert client.connected
+    assert client.model == "sines"
+    assert (fake.opens[0].mood, fake.opens[0].seed, fake.opens[0].volume) == (TAVERN, 7, 0.5)
+    assert [type(event) for event in ear.events[:3]] == [Opened, MoodLands, Connected]
+
+
+async def test_a_change_lands_soon_and_the_newest_wins(client: GeneratorClient, ear: Ear) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    play(client, ear, 50)
+    client.set_mood(FIGHT)
+    client.set_mood(SAD, 5)
+    await until(lambda: MoodLands(SAD, 5, 60) in ear.events)
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    assert not any(isinstance(event, MoodLands) and event.mood == FIGHT for event in ear.events)
+
+
+async def test_it_resumes_where_the_buffer_ends(client: GeneratorClient, ear: Ear, fake: FakeGenerator) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    play(client, ear, 50)
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    fake.break_lines()
+    await until(lambda: len(fake.opens) == 2)
+    assert fake.opens[1].start == AHEAD_FRAMES + 50
+    assert fake.opens[1].mood == TAVERN
+    play(client, ear, 100)
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    assert ear.buffer.counts.held == 0
+    assert sum(isinstance(event, Away) for event in ear.events) == 1
+
+
+async def test_what_was_asked_while_away_is_what_it_opens_with(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator
+) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    play(client, ear, 100)
+    await fake.leave()
+    await until(lambda: any(isinstance(event, Away) for event in ear.events))
+    client.set_mood(FIGHT)
+    client.set_mood(SAD, 2)
+    client.set_volume(0.25)
+    await fake.come()
+    await until(lambda: len(fake.opens) == 2)
+    opening = fake.opens[1]
+    assert (opening.mood, opening.intensity, opening.volume) == (SAD, 2, 0.25)
+    assert 100 < opening.start < 200
+    await until(lambda: client.connected)
+
+
+async def test_a_change_that_a_server_took_to_its_grave_is_made_by_the_next(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator
+) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    fake.deaf = True
+    client.set_mood(FIGHT)
+    await asyncio.sleep(0.1)
+    fake.deaf = False
+    fake.break_lines()
+    await until(lambda: len(fake.opens) == 2)
+    assert fake.opens[1].mood == FIGHT
+    assert fake.opens[1].start < AHEAD_FRAMES
+
+
+async def test_a_server_that_falls_silent_is_left(fake: FakeGenerator, ear: Ear) -> None:
+    client = make(fake, ear, stalled_seconds=0.2)
+    client.start()
+    try:
+        await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+        await asyncio.sleep(0.5)
+        assert fake.lines == 1, "it has sent all that it may: that is no stall"
+        fake.stalled = True
+        play(client, ear, 50)
+        await until(lambda: len(fake.opens) >= 2)
+        assert any(isinstance(event, Away) and "nothing for" in event.reason for event in ear.events)
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize(("token", "refused"), [("right", False), ("wrong", True), (None, True)])
+async def test_the_token(token: str | None, refused: bool) -> None:
+    async with FakeGenerator(token="right") as fake:
+        ear = Ear()
+        client = make(fake, ear, token)
+        client.start()
+        try:
+            await until(lambda: len(ear.events) >= 2)
+        finally:
+            await client.close()
+    problems = [event for event in ear.events if isinstance(event, Problem)]
+    assert bool(problems) is refused
+    if refused:
+        assert problems[0].fatal
+        assert "BARDCAST_TOKEN" in problems[0].message
+
+
+async def test_a_fatal_problem_is_told_and_not_hammered(fake: FakeGenerator, ear: Ear) -> None:
+    fake.problem = Problem("full", "all streams are taken", fatal=True)
+    client = make(fake, ear)
+    client.start()
+    try:
+        await until(lambda: Away("all streams are taken") in ear.events)
+        await asyncio.sleep(0.7)
+        assert len(fake.opens) == 1
+    finally:
+        await client.close()
+
+
+async def test_an_endpoint_that_is_not_there_yet_is_asked_again(fake: FakeGenerator, ear: Ear) -> None:
+    class Late:
+        token = None
+        calls = 0
+
+        async def url(self) -> str:
+            self.calls += 1
+            if self.calls < 3:
+                raise GeneratorError("still starting")
+            return fake.url
+
+    client = GeneratorClient(Late(), ear, Wish(Controls(SAD), 1.0), seed=1, rng=dice(2))
+    client.start()
+    try:
+        await until(lambda: client.connected)
+        assert ear.events[:2] == [Away("still starting")] * 2
+    finally:
+        await client.close()
+
+
+async def test_closing_leaves_nothing_behind(fake: FakeGenerator, ear: Ear) -> None:
+    before = asyncio.all_tasks()
+    client = make(fake, ear)
+    client.start()
+    await until(lambda: client.connected)
+    await client.close()
+    await until(lambda: fake.lines == 0)
+    await until(lambda: asyncio.all_tasks() <= before | {asyncio.current_task()})
+
+
+@given(st.integers(0, 2**32), st.integers(1, 80))
+def test_backoff_grows_is_jittered_and_bounded(seed: int, attempts: int) -> None:
+    backoff = Backoff(dice(seed), first=0.25, most=10.0)
+    waits = [backoff.next() for _ in range(attempts)]
+    assert all(0.125 <= wait <= 10 for wait in waits)
+    assert all(wait <= 0.25 * 2**place for place, wait in enumerate(waits))
+    backoff.reset()
+    assert backoff.next() <= 0.25
+    assert backoff.next(5.0) == 5.0

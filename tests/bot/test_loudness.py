@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from bot.loudness import FLOOR_LUFS, jump, lufs
+
+
+def sine(hertz: float, amplitude: float, seconds: float = 1.0) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    tone = amplitude * np.sin(2 * np.pi * hertz * np.arange(round(48_000 * seconds)) / 48_000)
+    return np.stack([tone, tone], axis=1).astype(np.float32)
+
+
+def test_the_standards_own_calibration() -> None:
+    """BS.1770-4: a 997 Hz sine at full scale in one channel is at -3.01 LKFS; in both it is 3.01 more."""
+    both = sine(997, 1.0)
+    one = both * np.array([1, 0], np.float32)
+    assert lufs(one) == pytest.approx(-3.01, abs=0.05)
+    assert lufs(both) == pytest.approx(0.0, abs=0.05)
+
+
+def test_bass_counts_less_and_treble_more() -> None:
+    assert lufs(sine(40, 0.5)) < lufs(sine(997, 0.5)) - 2
+    assert lufs(sine(4_000, 0.5)) > lufs(sine(997, 0.5)) + 2.5
+
+
+def test_silence_is_at_the_floor() -> None:
+    assert lufs(np.zeros((100, 2), np.float32)) == FLOOR_LUFS
+    assert lufs(np.zeros((0, 2), np.float32)) == FLOOR_LUFS
+
+
+@pytest.mark.parametrize("step", [0.0, 1.0, 6.0])
+def test_a_jump_is_measured_in_loudness_units(step: float) -> None:
+    sound = sine(1_000, 0.1, 2.0)
+    sound[48_000:] *= 10 ** (step / 20)
+    assert jump(sound, 48_000) == pytest.approx(step, abs=0.05)
