@@ -26,7 +26,7 @@ MAX_DEMO_SECONDS: Final = 3_600
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
     options = _parser().parse_args(arguments)
-    level = logging.INFO if options.command == "run" else logging.WARNING
+    level = logging.INFO if options.command == "run" else logging.ERROR
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # What is exported goes before what the file says, as python-dotenv's own load_dotenv has it.
     env = {**dotenv_values(find_dotenv(usecwd=True)), **os.environ}

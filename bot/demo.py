@@ -82,7 +82,8 @@ async def demo(settings: Settings, order: Order, out: Path) -> int:
         performance = await stage.perform()
     live.end()
     if not performance.frames:
-        raise DemoError("it was interrupted before there was any music, so nothing is written")
+        sys.stderr.write("bardcast: stopped before there was any music, so nothing is written\n")
+        return INTERRUPTED
     write_sound(out, performance.frames)
     picture = out.with_suffix(".png")
     audio = np.concatenate(performance.frames).astype(np.float32) / np.float32(32_768)

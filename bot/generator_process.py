@@ -141,7 +141,7 @@ class GeneratorProcess:
             sentence = f"the music generator ended (status {status})"
             if self._last_words:
                 sentence += f": {self._last_words}"
-            log.error("%s; it will be started again", sentence)
+            log.warning("%s; it will be started again", sentence)
             self._fail(sentence if not was_ready else None)
             await asyncio.sleep(self._backoff.next(5.0 if status == _USAGE else 0.0))
             self._failure = None
@@ -198,7 +198,7 @@ class GeneratorProcess:
     async def _read_stderr(self, stream: asyncio.StreamReader | None) -> None:
         while stream is not None and (line := await _line(stream)):
             if text := line.decode(errors="replace").rstrip():
-                self._last_words = text
+                self._last_words = text.removeprefix("bardcast-generator: ")
                 child_log.info("%s", text)
 
 

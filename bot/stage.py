@@ -13,6 +13,7 @@ from bot.playout import AHEAD_PACKETS
 from generator.moods import Mood
 from generator.protocol import FRAME_SECONDS, FRAMES_PER_SECOND, Controls, MoodLands, Pace, Problem
 
+PATIENCE: Final = 3  #: so often a generator that has not played a note may fail; a table would try for ever
 FIRST_SOUND_SECONDS: Final = 180.0  #: a cold start of the generator, and its first window
 GIVE_UP_SECONDS: Final = 30.0  #: how long --fast waits for a generator that went away, before it holds like a table
 #: What lies between the buffer and the ear at a real table: packets that are made ahead of the player thread.
@@ -113,6 +114,7 @@ class Stage:
         self._news = asyncio.Event()
         self._reason = "it has sent nothing yet"
         self._fatal: str | None = None
+        self._outages = 0
         self._client = GeneratorClient(endpoint, self, Wish(Controls(order.moods[0]), 1.0), seed=order.seed)
 
     async def perform(self) -> Performance:
@@ -159,6 +161,7 @@ class Stage:
         match event:
             case Away():
                 self._reason = event.reason
+                self._outages += 1
             case Problem(fatal=True):
                 self._fatal = event.message
             case MoodLands():
@@ -174,11 +177,14 @@ class Stage:
 
     async def _first_sound(self) -> None:
         try:
-            await self._wait(lambda: self._buffer.can_start or self._fatal is not None, FIRST_SOUND_SECONDS)
+            await self._wait(self._decided, FIRST_SOUND_SECONDS)
         except TimeoutError:
             raise DemoError(f"no music after {FIRST_SOUND_SECONDS:g} seconds: {self._fatal or self._reason}") from None
-        if self._fatal is not None:
-            raise DemoError(self._fatal)
+        if self._fatal is not None or self._outages >= PATIENCE:
+            raise DemoError(self._fatal or self._reason)
+
+    def _decided(self) -> bool:
+        return self._buffer.can_start or self._fatal is not None or self._outages >= PATIENCE
 
     async def _play(self, clock: Callable[[], float]) -> None:
         begun = clock()

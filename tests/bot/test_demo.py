@@ -66,6 +66,13 @@ async def test_a_fatal_problem_ends_it_with_the_sentence(fake: FakeGenerator) ->
         await perform(fake, Order(MOODS_3, 3.0, seed=1))
 
 
+async def test_a_generator_that_is_not_there_is_not_waited_for_long() -> None:
+    stage = Stage(Order(MOODS_3, 3.0, seed=1), FixedEndpoint("http://127.0.0.1:1"), lambda *_: None)
+    async with asyncio.timeout(10):
+        with pytest.raises(DemoError, match="can't be reached"):
+            await stage.perform()
+
+
 @pytest.mark.parametrize("suffix", [".ogg", ".wav"])
 async def test_it_writes_the_sound_and_the_picture_and_the_figures(
     fake: FakeGenerator, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -14,12 +15,24 @@ from bot.bard import Bard
 from bot.client import FixedEndpoint
 from bot.commands import NOTHING_PLAYS, add_commands
 from bot.fake import FakeGenerator
+from bot.generator_process import GeneratorProcess
 from generator.moods import MOODS, Mood
 from tests.bot.conftest import pitch
 from tests.discord_server import SILENCE, DiscordServer, Listener, Member
 from tests.discord_server.world import CONNECT, SPEAK
 
 WINDOW = 0.2
+
+CHILD = """
+import asyncio, os, sys
+from bot.fake import FakeGenerator
+from bot.generator_process import GeneratorProcess
+async def main():
+    async with FakeGenerator(token=os.environ["BARDCAST_TOKEN"]) as fake:
+        print("listening on", fake.url.removeprefix("http://"), flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+asyncio.run(main())
+"""
 
 
 def heard(listener: Listener) -> Mood | None:
@@ -133,6 +146,30 @@ async def test_the_generator_dies_and_comes_back(
         assert float(np.sqrt(np.mean(blocks**2, axis=1)).min()) > 0.02
         # A whole day of replies later nobody was told twice.
         assert sum("is away" in content for item in (second, third) for content in item.contents) == 1
+
+
+async def test_the_child_is_killed_and_nobody_hears_it(discord_server: DiscordServer, gm: Member) -> None:
+    """As the bot runs by default: the generator is its child, here one that plays sines."""
+    process = GeneratorProcess([sys.executable, "-c", CHILD])
+    await process.start()
+    bard = Bard(process, 100)
+    add_commands(bard)
+    try:
+        async with discord_server.connect(bard):
+            await discord_server.slash(gm, "mood", mood="sad")
+            listener = await discord_server.wait_voice(packets=50)
+            await until(lambda: heard(listener) == "sad", "the first mood")
+            assert process.process is not None
+            killed = time.monotonic()
+            process.process.kill()
+            await discord_server.slash(gm, "mood", mood="town")
+            await until(lambda: heard(listener) == "town", "the mood that was asked of a dead generator")
+            sound = listener.audio(start=killed)
+            blocks = sound[: len(sound) // 960 * 960].reshape(-1, 960 * 2)
+            assert float(np.sqrt(np.mean(blocks**2, axis=1)).min()) > 0.02
+            assert process.starts == 2
+    finally:
+        await process.stop()
 
 
 async def test_playback_outlives_a_voice_reconnect_that_failed(
