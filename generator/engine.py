@@ -1,11 +1,13 @@
 """(state, section, seed) → (sound, state): one window of the endless stream. Knows no transport and keeps no state.
 
 Positions are wire frames of 20 ms since the stream's beginning. A window covers ``window_frames``; its first
-``lead`` frames are the clean prefix, heard already, and its last ``overlap`` frames are held back, because the next
-window sounds them better, knowing what follows.
+``lead`` frames were heard already, and its last ``overlap`` frames are held back, because the next window sounds them
+better, knowing what follows. The clean prefix, which the window keeps as it is given, is the lead and, where the same
+music goes on, the overlap held back by the last window.
 
     |<------------------------- window ------------------------->|
     |<--- lead --->|<------------- new sound ----------->|overlap|
+    |<------ prefix ------>|
     ^ begin        ^ state.position                      ^ next state.position
 """
 
@@ -17,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from generator.checkpoint import Checkpoint, CheckpointError, load_checkpoint, load_state
-from generator.composer import Section, write_plan
+from generator.composer import COLUMN_FRAMES, Section, write_plan
 from generator.denoiser import Denoiser
 from generator.device import bf16_is_native, pick_device
 from generator.diffusion import make_schedule
@@ -25,7 +27,7 @@ from generator.mel import Mel
 from generator.moods import MOODS
 from generator.network import make_network
 from generator.plan import FEATURES
-from generator.protocol import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE
+from generator.protocol import FRAME_SAMPLES, FRAMES_PER_SECOND, SAMPLE_RATE
 from generator.sampling import ancestral, dpm_solver_2m, uniform_times
 from generator.torchaudio_shim import torchaudio
 from generator.vocoder import GriffinLim
@@ -47,8 +49,9 @@ class State:
     Attributes:
         position: where new sound begins.
         section: what was being played, ``None`` at the very beginning.
-        mel: [bands, frames], normalised, up to ``overlap`` frames past ``position``; empty at the beginning.
-        sound: [samples], mono, 48 kHz, as long as ``mel``.
+        mel: [bands, frames], normalised: the prefix, whole columns of a plan, up to ``position`` or up to ``overlap``
+            frames past it; empty at the beginning, and always for a model without a prefix.
+        sound: [samples], mono, 48 kHz: what was heard from the prefix's beginning up to ``position``.
     """
 
     position: int
@@ -81,14 +84,16 @@ class Engine:
         Args:
             checkpoint: what to play.
             device: where; the GPU if there is one.
-            steps: of the sampler; the checkpoint's own number if not given.
+            steps: of the sampler; the checkpoint's own number if not given, which the paper's process can't exceed.
 
         Raises:
-            CheckpointError: the tensors do not fit the configuration.
+            CheckpointError: the tensors do not fit the configuration, or no stream can be made of such windows.
         """
         self.config, self.name = checkpoint.config, checkpoint.config.name
         self.device = device or pick_device()
         self.steps = steps or self.config.diffusion.steps
+        if self.config.diffusion.schedule == "paper":
+            self.steps = min(self.steps, self.config.diffusion.steps)
         mel_config, unet = self.config.mel, self.config.unet
         self.mel = Mel(mel_config)
         load_state(self.mel, checkpoint.part("mel"), "Mel")
@@ -99,12 +104,19 @@ class Engine:
         self.schedule = make_schedule(self.config.diffusion)
         self.statistics = self._plan_statistics(checkpoint)
         self.bf16 = bf16_is_native(self.device)
-        seconds = unet.frames * mel_config.hop / mel_config.sample_rate
-        self.window_frames = int(seconds / FRAME_SECONDS + 1e-9)
-        self.mels_a_frame = mel_config.frames_per_second * FRAME_SECONDS
+        self.window_frames = unet.frames * mel_config.hop * FRAMES_PER_SECOND // mel_config.sample_rate
+        #: Mel frames in a wire frame; 0 for a network with neither plan nor prefix, whose windows need no alignment.
+        self.mels_a_frame = 0
+        if unet.architecture == "patched":
+            self.mels_a_frame = FRAME_SAMPLES // mel_config.hop
+            whole = mel_config.sample_rate == SAMPLE_RATE and FRAME_SAMPLES % mel_config.hop == 0
+            if not whole or unet.patch[1] != COLUMN_FRAMES * self.mels_a_frame:
+                raise CheckpointError("this checkpoint's patches do not last 80 ms at 48 kHz; train it again")
         self.overlap = CONTINUED_OVERLAP if self.config.prefix else BLIND_OVERLAP
-        self.prefix_frames = round(self.config.prefix / self.mels_a_frame)
+        self.prefix_frames = self.config.prefix // self.mels_a_frame if self.config.prefix else 0
         self.lead = max(0, self.prefix_frames - self.overlap)
+        if self.new_frames <= 0:
+            raise CheckpointError("this checkpoint's windows are too short to continue each other; train longer ones")
 
     def _plan_statistics(self, checkpoint: Checkpoint) -> Sound | None:
         if not self.config.unet.plan_features:
@@ -135,27 +147,25 @@ class Engine:
             GenerationError: the model's output is not finite.
         """
         random = torch.Generator().manual_seed(seed)
-        known = state.mel.shape[1] if self.config.prefix else 0
-        lead = max(0, round(known / self.mels_a_frame) - self.overlap)
-        begin = state.position - lead
-        mel = self._sample(state, section, begin, known, random)
+        begin = state.position - len(state.sound) // FRAME_SAMPLES
+        mel = self._sample(state, section, begin, random)
         if not mel.isfinite().all():
             raise GenerationError(f"the model {self.name!r} made infinite values; choose another checkpoint")
-        heard = torch.from_numpy(state.sound[: lead * FRAME_SAMPLES]).to(self.device) if lead else None
+        heard = torch.tensor(state.sound, device=self.device) if len(state.sound) else None
         wave = self.vocoder(mel, random, heard)
         if self.config.mel.sample_rate != SAMPLE_RATE:
             wave = torchaudio.functional.resample(wave, self.config.mel.sample_rate, SAMPLE_RATE)
         sound = wave.cpu().numpy()[: self.window_frames * FRAME_SAMPLES]
         return Window(begin, sound, mel.cpu().numpy())
 
-    def _sample(self, state: State, section: Section, begin: int, known: int, random: torch.Generator) -> torch.Tensor:
+    def _sample(self, state: State, section: Section, begin: int, random: torch.Generator) -> torch.Tensor:
         denoiser = Denoiser(
             self.network,
             self.config,
             self.schedule,
             MOODS.index(section.controls.mood),
             self._plan(state, section, begin),
-            torch.from_numpy(state.mel).to(self.device) if known else None,
+            torch.tensor(state.mel, device=self.device) if state.mel.shape[1] else None,
             self.bf16,
         )
         shape = (1, self.config.mel.bands, self.config.unet.frames)
@@ -168,10 +178,9 @@ class Engine:
     def _plan(self, state: State, section: Section, begin: int) -> torch.Tensor | None:
         if self.statistics is None:
             return None
-        column = round(self.config.unet.patch[1] / self.mels_a_frame)
         columns = self.config.unet.frames // self.config.unet.patch[1]
         plan = write_plan(section, begin, columns, self.statistics)
-        past = (state.position - begin) // column
+        past = (state.position - begin) // COLUMN_FRAMES
         if state.section is not None and past:
             plan[:, :past] = write_plan(state.section, begin, past, self.statistics)
         return torch.from_numpy(plan)

@@ -12,13 +12,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from generator.composer import Section
+from generator.composer import COLUMN_FRAMES, Section
 from generator.engine import Engine, Sound, State, Window
 from generator.moods import MOODS
-from generator.protocol import AHEAD_FRAMES, CHANNELS, FRAME_SAMPLES, FRAME_SECONDS, Controls
+from generator.protocol import AHEAD_FRAMES, CHANNELS, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Controls
 
 HANDOVER: Final = 15  #: frames between computing a change and its landing: the wire, and what the client has encoded
-SPLICE: Final = 4  #: frames of a cross-fade, where the windows' own overlap is not longer
+ATTACK: Final = (
+    1  #: frames of the cross-fade into a new mood that grows out of what was heard: its downbeat stays sharp
+)
 RAMP: Final = 10  #: frames over which a change of volume is spread
 KNEE: Final = 0.7  #: full scale; above it the limiter bends
 CEILING: Final = 0.95  #: full scale; nothing is louder
@@ -42,27 +44,45 @@ class Chunk:
 class Stream:
     """The music from ``start`` on.
 
-    Sound is kept at unity gain from before the playhead to ``end``, so that a change can be spliced into what was sent but
-    not heard yet.
+    Sound is kept at unity gain from before the playhead to ``end``, so that a change can be spliced into what was sent
+    but not heard yet.
     """
 
-    def __init__(self, engine: Engine, seed: int, controls: Controls, volume: float = 1.0, start: int = 0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        seed: int,
+        controls: Controls,
+        volume: float = 1.0,
+        start: int = 0,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        """Nothing sounds yet.
+
+        Args:
+            engine: makes the windows.
+            seed: of everything that is drawn.
+            controls: mood and intensity to begin in.
+            volume: 0 to 1.
+            start: place of the first frame.
+            clock: seconds, by which the cost of a window is known.
+        """
         self.engine, self.seed = engine, seed
         self.section = Section(controls, seed, start)
         self.end = start
+        self._clock = clock
         self._base = start  # place of the first frame kept
         self._sound: Sound = np.zeros(0, np.float32)  # from _base to end + overlap
-        self._mel: Sound = np.zeros((engine.config.mel.bands, 0), np.float32)  # the same stretch
-        self._sections = [self.section]
-        self._gains = [(start, float(volume))]
+        self._mel: Sound = np.zeros((engine.config.mel.bands, 0), np.float32)  # the same stretch, if there is a prefix
+        self._heard = [(start, self.section)]  # what sounds from which frame on
+        self._gains = [(start, float(volume))]  # straight lines from point to point
         self._window_seconds = 1.0  # a first guess, soon a measurement
 
     def advance(self) -> Chunk:
         """The next window; begins where the last ended."""
-        first = self.end == self._base
-        window = self._compute(self._state(self.end), self.section)
-        start = self.end
-        self._splice(window, start)
+        first, start = self.end == self._base, self.end
+        window = self._compute(self._state(start, self.engine.overlap), self.section)
+        self._splice(window, start, self.engine.overlap)
         return Chunk(start, self._render(start, self.end), start if first else None)
 
     def change(self, controls: Controls, playhead: Callable[[], int]) -> Chunk:
@@ -75,16 +95,19 @@ class Stream:
         Returns:
             Frames that replace those from ``chunk.start`` on.
         """
-        reach = playhead() + math.ceil(self._window_seconds / FRAME_SECONDS) + HANDOVER
-        landing = min(self.end, max(self._base, self._heard_section(reach).next_beat(reach)))
-        section = Section(controls, self.seed, landing)
-        window = self._compute(self._state(landing), section)
+        reach = max(self._base, playhead() + math.ceil(self._window_seconds / FRAME_SECONDS) + HANDOVER)
+        heard = self._section_at(reach)
+        landing = min(self.end, heard.next_beat(reach))
+        section = Section(controls, self.seed, landing, heard.tonic(landing))
+        window = self._compute(self._state(landing, 0), section)
         # The ear may have passed the landing meanwhile: then the same music is joined a little later.
-        splice = max(landing, min(playhead() + HANDOVER, window.begin + self.engine.window_frames - 2 * SPLICE))
+        last = min(self.end, window.begin + self.engine.window_frames - self.engine.overlap)
+        splice = min(max(landing, playhead() + HANDOVER), last)
         self.section = section
-        self._sections.append(section)
-        self._splice(window, min(splice, self.end))
-        return Chunk(min(splice, self.end), self._render(min(splice, self.end), self.end), min(splice, self.end))
+        self._heard = [*(each for each in self._heard if each[0] < splice), (splice, section)]
+        grown = self.engine.config.prefix and splice == landing
+        self._splice(window, splice, ATTACK if grown else self.engine.overlap)
+        return Chunk(splice, self._render(splice, self.end), splice)
 
     def set_volume(self, volume: float, playhead: int) -> Chunk:
         """Send again what is not heard yet, ramped to another gain.
@@ -94,43 +117,47 @@ class Stream:
             playhead: the next frame that will be played.
         """
         start = min(self.end, max(self._base, playhead + HANDOVER))
-        self._gains = [point for point in self._gains if point[0] < start] + [(start, float(volume))]
+        now = float(self._gain(np.array([start * FRAME_SAMPLES]))[0])  # a ramp may be under way
+        ramp = [(start, now), (start + RAMP, float(volume))]
+        self._gains = [point for point in self._gains if point[0] < start] + ramp
         return Chunk(start, self._render(start, self.end))
 
     def _compute(self, state: State, section: Section) -> Window:
         mood = MOODS.index(section.controls.mood)
         entropy = [self.seed, state.position, mood, section.controls.intensity]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        begin = perf_counter()
+        begin = self._clock()
         window = self.engine.window(state, section, seed)
-        took = perf_counter() - begin
+        took = self._clock() - begin
         self._window_seconds = took if self.end == self._base else 0.5 * (self._window_seconds + took)
         return window
 
-    def _heard_section(self, frame: int) -> Section:
-        return next((section for section in reversed(self._sections) if section.origin <= frame), self._sections[0])
+    def _section_at(self, frame: int) -> Section:
+        return next((section for place, section in reversed(self._heard) if place <= frame), self._heard[0][1])
 
-    def _state(self, position: int) -> State:
-        """What was heard, and is still to be heard, up to ``position``."""
-        if self.end == self._base:
-            return self.engine.beginning(position)
-        keep = min(self.engine.prefix_frames, position + self.engine.overlap - self._base)
-        first = position + self.engine.overlap - keep - self._base
-        sound = self._sound[first * FRAME_SAMPLES :][: keep * FRAME_SAMPLES]
-        scale = self.engine.mels_a_frame
-        mel = self._mel[:, round(first * scale) :][:, : round(keep * scale)]
-        return State(position, self._heard_section(position - 1), mel, sound)
+    def _state(self, position: int, beyond: int) -> State:
+        """What is heard up to ``position``, and what the next window shall keep for ``beyond`` frames after it."""
+        engine = self.engine
+        keep = min(engine.prefix_frames, position + beyond - self._base)
+        keep -= keep % COLUMN_FRAMES
+        if self.end == self._base or keep < max(1, beyond):
+            return engine.beginning(position)
+        first = position + beyond - keep - self._base
+        sound = self._sound[first * FRAME_SAMPLES : (position - self._base) * FRAME_SAMPLES]
+        mel = self._mel[:, first * engine.mels_a_frame : (first + keep) * engine.mels_a_frame]
+        return State(position, self._section_at(position - 1), mel, sound)
 
-    def _splice(self, window: Window, splice: int) -> None:
+    def _splice(self, window: Window, splice: int, fade: int) -> None:
         """Let the window take over at ``splice``, at equal power whatever the correlation of the two sounds."""
-        engine, offset = self.engine, (splice - self._base) * FRAME_SAMPLES
-        fresh = window.sound[(splice - window.begin) * FRAME_SAMPLES :]
-        old = self._sound[offset:][: engine.overlap * FRAME_SAMPLES]
+        engine, offset, skip = self.engine, splice - self._base, splice - window.begin
+        fresh = window.sound[skip * FRAME_SAMPLES :]
+        old = self._sound[offset * FRAME_SAMPLES :][: fade * FRAME_SAMPLES]
         length = min(len(old), len(fresh))
-        fresh = np.concatenate([_cross_fade(old[:length], fresh[:length]), fresh[length:]])
-        self._sound = np.concatenate([self._sound[:offset], fresh])
-        column, skip = round((splice - self._base) * engine.mels_a_frame), splice - window.begin
-        self._mel = np.concatenate([self._mel[:, :column], window.mel[:, round(skip * engine.mels_a_frame) :]], axis=1)
+        joint = _cross_fade(old[:length], fresh[:length])
+        self._sound = np.concatenate([self._sound[: offset * FRAME_SAMPLES], joint, fresh[length:]])
+        scale = engine.mels_a_frame
+        mel = window.mel[:, skip * scale : engine.window_frames * scale]
+        self._mel = np.concatenate([self._mel[:, : offset * scale], mel], axis=1)
         self.end = window.begin + engine.window_frames - engine.overlap
         self._forget()
 
@@ -140,28 +167,24 @@ class Stream:
         gone = self.end - self._base - keep
         if gone > 0:
             self._sound = self._sound[gone * FRAME_SAMPLES :].copy()
-            self._mel = self._mel[:, round(gone * self.engine.mels_a_frame) :].copy()
+            self._mel = self._mel[:, gone * self.engine.mels_a_frame :].copy()
             self._base += gone
-            later = [section for section in self._sections if section.origin > self._base]
-            self._sections = [self._heard_section(self._base), *later]
+        # Of what lies before, only the last still has a say.
+        while len(self._heard) > 1 and self._heard[1][0] <= self._base:
+            self._heard.pop(0)
+        while len(self._gains) > 1 and self._gains[1][0] <= self._base:
+            self._gains.pop(0)
 
     def _render(self, start: int, end: int) -> tuple[bytes, ...]:
         sound = self._sound[(start - self._base) * FRAME_SAMPLES : (end - self._base) * FRAME_SAMPLES]
-        pcm = to_pcm(sound * self._gain(start, end))
-        size = len(pcm) // max(1, end - start)
-        return tuple(pcm[index : index + size] for index in range(0, len(pcm), size)) if size else ()
+        pcm = to_pcm(sound * self._gain(np.arange(start * FRAME_SAMPLES, end * FRAME_SAMPLES)))
+        return tuple(pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES))
 
-    def _gain(self, start: int, end: int) -> Sound:
-        """Gain sample by sample: each change a straight ramp over ``RAMP`` frames."""
-        places = np.arange(start * FRAME_SAMPLES, end * FRAME_SAMPLES)
-        gain = np.full(len(places), self._gains[0][1], np.float32)
-        for (_, before), (frame, after) in zip(self._gains[:-1], self._gains[1:], strict=True):
-            share = np.clip((places - frame * FRAME_SAMPLES) / (RAMP * FRAME_SAMPLES), 0, 1)
-            gain = np.where(places >= frame * FRAME_SAMPLES, before + (after - before) * share, gain).astype(np.float32)
-        # Only the newest settled gain matters to frames that are still to come.
-        while len(self._gains) > 1 and self._gains[1][0] + RAMP < self._base:
-            self._gains.pop(0)
-        return gain
+    def _gain(self, samples: NDArray[np.int64]) -> Sound:
+        """Gain at places counted in samples."""
+        origin = self._base * FRAME_SAMPLES  # places can be too large for floating point
+        points = [place * FRAME_SAMPLES - origin for place, _ in self._gains]
+        return np.interp(samples - origin, points, [gain for _, gain in self._gains]).astype(np.float32)
 
 
 class Player:
@@ -181,14 +204,14 @@ class Player:
 
 
 def _cross_fade(old: Sound, new: Sound) -> Sound:
-    """Fade over at constant power: sines of a quarter turn, divided by what their correlation would add."""
-    if not len(old):
-        return new
+    """Fade over by sines of a quarter turn, rid of what their correlation adds or (by up to half) takes away."""
     turn = np.linspace(0, np.pi / 2, len(old), dtype=np.float32)
-    energy = math.sqrt(float(old @ old) * float(new @ new))
-    correlation = max(0.0, float(old @ new) / energy) if energy > 0 else 0.0
-    power = 1 + correlation * np.sin(2 * turn)
-    return ((np.cos(turn) * old + np.sin(turn) * new) / np.sqrt(power)).astype(np.float32)
+    fading, rising = np.cos(turn), np.sin(turn)
+    apart = fading**2 * float(old @ old) + rising**2 * float(new @ new)
+    together = apart + 2 * fading * rising * float(old @ new)
+    gain = np.sqrt(apart / np.maximum(together, apart / 2).clip(min=1e-12))
+    joint: Sound = (gain * (fading * old + rising * new)).astype(np.float32)
+    return joint
 
 
 def limit(sound: Sound) -> Sound:
