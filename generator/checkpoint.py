@@ -1,5 +1,6 @@
 """Checkpoints: safetensors files that carry configuration, moods and Mel statistics. No pickle is ever read."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -14,11 +15,23 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from generator.config import ConfigError, ModelConfig
+from generator.config import ModelConfig
 from generator.moods import MOODS
 
 FORMAT: Final = "bardcast-1"
+METADATA: Final = frozenset({"format", "config", "moods", "digest"})
+DTYPES: Final = frozenset({torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64})
 SHIPPED: Final = ("bard",)  #: models inside the package
+
+_UNREADABLE: Final = (
+    safetensors.SafetensorError,
+    AttributeError,  # safetensors: a data type that this torch lacks
+    KeyError,
+    OSError,
+    RecursionError,  # JSON nested without end
+    TypeError,
+    ValueError,  # bad JSON, and ConfigError
+)
 
 
 class CheckpointError(Exception):
@@ -54,11 +67,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "config": json.dumps(checkpoint.config.to_json()),
         "moods": json.dumps(MOODS),
     }
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in checkpoint.tensors.items()}
+    metadata["digest"] = _digest(metadata, tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
     try:
-        save_file({key: tensor.contiguous() for key, tensor in checkpoint.tensors.items()}, temporary, metadata)
+        save_file(tensors, temporary, metadata)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     finally:
@@ -78,23 +93,42 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
 
 
 def _read(path: Path) -> Checkpoint:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such model; give a .safetensors file or one of: {', '.join(SHIPPED)}")
     try:
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such model; give a .safetensors file or one of: {', '.join(SHIPPED)}")
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: a safetensors file, but not a Bardcast model ({FORMAT})")
+            if unknown := sorted(metadata.keys() - METADATA):
+                raise ValueError(f"it says {unknown[0]!r} of itself")
             moods = tuple(json.loads(metadata["moods"]))
             config = ModelConfig.from_json(json.loads(metadata["config"]))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-    except (safetensors.SafetensorError, ConfigError, KeyError, ValueError, TypeError, OSError) as error:
+        if foreign := [key for key, value in tensors.items() if value.dtype not in DTYPES]:
+            raise ValueError(f"{foreign[0]} holds {tensors[foreign[0]].dtype}")
+        # Files from before there were digests lack one.
+        if "digest" in metadata and metadata["digest"] != _digest(metadata, tensors):
+            raise ValueError("its content is not what was written")
+    except _UNREADABLE as error:
         raise CheckpointError(f"{path}: damaged or not a Bardcast model ({error}); fetch or train it again") from error
-    if moods != MOODS[: len(moods)] or len(moods) != len(MOODS):
+    if moods != MOODS:
         raise CheckpointError(f"{path}: made for other moods ({', '.join(map(str, moods))}); train it again")
     if broken := [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise CheckpointError(f"{path}: not finite in {broken[0]}; the training that wrote it went wrong")
     return Checkpoint(config, tensors)
+
+
+def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of everything that a file says, in an order of its own: safetensors has no checksum."""
+    hasher = hashlib.sha256()
+    for key in sorted(metadata.keys() - {"digest"}):
+        hasher.update(f"{key}={metadata[key]}\n".encode())
+    for key in sorted(tensors):
+        tensor = tensors[key]
+        hasher.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
 
 
 def load_state(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
@@ -106,4 +140,5 @@ def load_state(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        raise CheckpointError(f"the {what} in this checkpoint does not fit its own configuration: {error}") from error
+        first = str(error).splitlines()[-1].strip()[:200]  # there can be hundreds
+        raise CheckpointError(f"the {what} in this checkpoint does not fit its own configuration: {first}") from error
