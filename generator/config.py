@@ -3,13 +3,19 @@
 A :class:`ModelConfig` travels inside its checkpoint; nothing that plays a model reads it from anywhere else.
 """
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, Self
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, Literal, Self, get_args
+
+from generator.plan import FEATURES
 
 Scaling = Literal["diffwave", "standard"]
 Target = Literal["noise", "clean"]
 Schedule = Literal["paper", "cosine"]
 Architecture = Literal["paper", "patched"]
+
+LARGEST: Final = 2**20  #: of any size: beyond is damage and no design
+GROUPS: Final = 8  #: of every group normalisation: widths are multiples
 
 
 class ConfigError(ValueError):
@@ -40,8 +46,13 @@ class MelConfig:
     scaling: Scaling
 
     def __post_init__(self) -> None:
-        if not 0 < self.hop <= self.n_fft:
-            raise ConfigError("a hop is at least 1 and at most the FFT length")
+        for name in ("sample_rate", "n_fft", "hop", "bands"):
+            _need_size(name, getattr(self, name))
+        for name in ("f_min", "f_max"):
+            _need_number(name, getattr(self, name))
+        _need_one_of("scaling", self.scaling, get_args(Scaling))
+        if self.hop > self.n_fft:
+            raise ConfigError("a hop is at most the FFT length")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise ConfigError("Mel bands lie between 0 Hz and half the sample rate")
 
@@ -79,6 +90,28 @@ class UNetConfig:
     plan_features: int = 0
     he_initialisation: bool = True
 
+    def __post_init__(self) -> None:
+        _need_one_of("architecture", self.architecture, get_args(Architecture))
+        for name in ("blocks", "embedding", "frames"):
+            _need_size(name, getattr(self, name))
+        for name, sizes in (("widths", self.widths), ("patch", self.patch)):
+            for size in sizes:
+                _need_size(name, size)
+        if not self.widths or any(width % GROUPS for width in self.widths):
+            raise ConfigError(f"widths are multiples of {GROUPS}, one a level")
+        if self.embedding % 2:
+            raise ConfigError("an embedding has an even size: half sines, half cosines")
+        if self.architecture == "paper" and (self.patch != (1, 1) or self.plan_features):
+            raise ConfigError("the paper's network has neither patches nor a plan")
+        if self.architecture == "patched" and self.plan_features != FEATURES:
+            raise ConfigError(f"a patched network reads a plan of {FEATURES} features")
+
+    @property
+    def multiples(self) -> tuple[int, int]:
+        """What bands and frames of a Mel divide by, so that every level halves both axes."""
+        halvings = 2 ** (len(self.widths) - (self.architecture == "patched"))
+        return self.patch[0] * halvings, self.patch[1] * halvings
+
 
 @dataclass(frozen=True, slots=True)
 class DiffusionConfig:
@@ -97,6 +130,16 @@ class DiffusionConfig:
     steps: int
     bound: float | None
     guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        _need_one_of("schedule", self.schedule, get_args(Schedule))
+        _need_one_of("target", self.target, get_args(Target))
+        _need_size("steps", self.steps)
+        _need_number("guidance", self.guidance)
+        if self.bound is not None:
+            _need_number("bound", self.bound)
+            if self.bound <= 0:
+                raise ConfigError("a bound is above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +161,17 @@ class ModelConfig:
     prefix: int
     notes: dict[str, str] = field(default_factory=dict, compare=False)
 
+    def __post_init__(self) -> None:
+        bands, frames = self.unet.multiples
+        if self.mel.bands % bands or self.unet.frames % frames:
+            raise ConfigError(f"this network takes a multiple of {bands} bands and of {frames} frames")
+        if type(self.prefix) is not int or not 0 <= self.prefix < self.unet.frames or self.prefix % self.unet.patch[1]:
+            raise ConfigError("a prefix is a whole number of patches, shorter than the window")
+        if self.prefix and self.unet.architecture == "paper":
+            raise ConfigError("the paper's network knows no prefix")
+        if not isinstance(self.name, str):
+            raise ConfigError("a model's name is text")
+
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON's own types."""
         return asdict(self)
@@ -131,7 +185,8 @@ class ModelConfig:
         """
         try:
             unet = dict(body["unet"])
-            unet["widths"], unet["patch"] = tuple(unet["widths"]), tuple(unet["patch"])
+            high, wide = unet["patch"]
+            unet["widths"], unet["patch"] = tuple(unet["widths"]), (high, wide)
             return cls(
                 name=body["name"],
                 mel=MelConfig(**body["mel"]),
@@ -140,8 +195,25 @@ class ModelConfig:
                 prefix=body["prefix"],
                 notes=dict(body["notes"]),
             )
-        except (KeyError, TypeError) as error:
+        except ConfigError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"not a model's configuration: {error}") from None
+
+
+def _need_size(name: str, value: object) -> None:
+    if type(value) is not int or not 1 <= value <= LARGEST:
+        raise ConfigError(f"{name} is a whole number from 1 to {LARGEST}")
+
+
+def _need_number(name: str, value: object) -> None:
+    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ConfigError(f"{name} is a number")
+
+
+def _need_one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} is one of: {', '.join(choices)}")
 
 
 #: DiffWave's conditions (Kong et al. 2021): 22.05 kHz, FFT 1024, hop 256, 80 bands.
@@ -157,3 +229,34 @@ BARD: Final = ModelConfig(
     diffusion=DiffusionConfig("cosine", "clean", steps=12, bound=5.0, guidance=1.5),
     prefix=128,
 )
+
+#: The paper's window is 10 s: 861 frames, and three more so that both axes halve three times.
+PAPER_UNET: Final = UNetConfig("paper", (32, 64, 128), 3, (1, 1), 128, frames=864)
+
+#: The paper's two readings of the network's output, and each with a cosine schedule in place of α = 1 − 0.9 t.
+PAPER_NOISE: Final = ModelConfig(
+    "paper-noise", DIFFWAVE_MEL, PAPER_UNET, DiffusionConfig("paper", "noise", steps=50, bound=None), prefix=0
+)
+PAPER_DENOISE: Final = ModelConfig(
+    "paper-denoise", DIFFWAVE_MEL, PAPER_UNET, DiffusionConfig("paper", "clean", steps=50, bound=None), prefix=0
+)
+PAPER_NOISE_COSINE: Final = replace(
+    PAPER_NOISE, name="paper-noise-cosine", diffusion=replace(PAPER_NOISE.diffusion, schedule="cosine")
+)
+PAPER_DENOISE_COSINE: Final = replace(
+    PAPER_DENOISE, name="paper-denoise-cosine", diffusion=replace(PAPER_DENOISE.diffusion, schedule="cosine")
+)
+
+
+def _fixed(model: ModelConfig) -> ModelConfig:
+    """The paper's network on a Mel standardised per band, a schedule that ends in pure noise, and x₀ kept in bounds."""
+    return replace(
+        model,
+        name=f"{model.name}-fixed",
+        mel=replace(model.mel, scaling="standard"),
+        diffusion=replace(model.diffusion, schedule="cosine", bound=5.0),
+    )
+
+
+PAPER_NOISE_FIXED: Final = _fixed(PAPER_NOISE)
+PAPER_DENOISE_FIXED: Final = _fixed(PAPER_DENOISE)
