@@ -41,7 +41,7 @@ class ResidualBlock(nn.Module):
         self.condition = nn.Linear(embedding, 2 * width)
         self.norm2 = nn.GroupNorm(8, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # a block begins as the identity
+        nn.init.zeros_(self.conv2.weight)  # a block begins as the identity, up to a bias
         nn.init.zeros_(self.condition.weight)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
