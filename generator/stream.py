@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from generator.composer import COLUMN_FRAMES, Section
 from generator.engine import Engine, Sound, State, Window
 from generator.moods import MOODS
-from generator.protocol import AHEAD_FRAMES, CHANNELS, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Controls
+from generator.protocol import AHEAD_FRAMES, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Controls
+from generator.stereo import widen
 
 HANDOVER: Final = 15  #: frames between computing a change and its landing: the wire, and what the client has encoded
-ATTACK: Final = (
-    1  #: frames of the cross-fade into a new mood that grows out of what was heard: its downbeat stays sharp
-)
+ATTACK: Final = 1  #: frames of the cross-fade into a mood that grows out of what was heard: its downbeat stays sharp
 RAMP: Final = 10  #: frames over which a change of volume is spread
 KNEE: Final = 0.7  #: full scale; above it the limiter bends
 CEILING: Final = 0.95  #: full scale; nothing is louder
@@ -177,7 +176,9 @@ class Stream:
 
     def _render(self, start: int, end: int) -> tuple[bytes, ...]:
         sound = self._sound[(start - self._base) * FRAME_SAMPLES : (end - self._base) * FRAME_SAMPLES]
-        pcm = to_pcm(sound * self._gain(np.arange(start * FRAME_SAMPLES, end * FRAME_SAMPLES)))
+        past = self._sound[: (start - self._base) * FRAME_SAMPLES]
+        gain = self._gain(np.arange(start * FRAME_SAMPLES, end * FRAME_SAMPLES))
+        pcm = to_pcm(widen(past, sound) * gain[:, None])
         return tuple(pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES))
 
     def _gain(self, samples: NDArray[np.int64]) -> Sound:
@@ -222,6 +223,5 @@ def limit(sound: Sound) -> Sound:
 
 
 def to_pcm(sound: Sound) -> bytes:
-    """Mono samples, full scale ±1 → interleaved stereo, signed 16 bit, little-endian."""
-    pcm: NDArray[np.int16] = np.round(32_767 * limit(sound)).astype("<i2")
-    return np.repeat(pcm, CHANNELS).tobytes()
+    """[samples, 2], full scale ±1 → interleaved stereo, signed 16 bit, little-endian, limited."""
+    return np.round(32_767 * limit(sound)).astype("<i2").tobytes()
