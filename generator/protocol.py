@@ -171,9 +171,7 @@ class Problem:
 ClientMessage = Open | SetMood | SetVolume | Playhead
 ServerEvent = Opened | MoodLands | Pace | Problem
 
-_CLIENT: Final[Mapping[str, type[ClientMessage]]] = {
-    kind.type: kind for kind in (Open, SetMood, SetVolume, Playhead)
-}
+_CLIENT: Final[Mapping[str, type[ClientMessage]]] = {kind.type: kind for kind in (Open, SetMood, SetVolume, Playhead)}
 _SERVER: Final[Mapping[str, type[ServerEvent]]] = {kind.type: kind for kind in (Opened, MoodLands, Pace, Problem)}
 
 
