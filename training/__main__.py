@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from training.commands import add_run_commands
 from training.errors import Interrupted, TrainingError
 
 EXIT_STATUSES = (
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_corpus(subparsers)
     _add_prepare(subparsers)
+    add_run_commands(subparsers, say, EXIT_STATUSES)
     return parser
 
 

@@ -1,11 +1,13 @@
 """Shards of audio → a cache of Mels and plans → batches.
 
-The cache lies beside the shards, one folder for each Mel configuration, and is filled track by track, so an interrupted
-run goes on where it was. Whole tracks are on one side of the split.
+The cache lies beside the shards, one folder for each Mel configuration and set of tracks, and is filled track by track,
+so an interrupted run goes on where it was. Whole tracks are on one side of the split.
 """
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,15 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from generator.analysis import PlanAnalysis
 from generator.config import ModelConfig
 from generator.mel import FLOOR, Mel
 from generator.moods import MOODS
 from generator.network import NO_MOOD
-from generator.analysis import PlanAnalysis
 from generator.plan import FEATURES
 from generator.torchaudio_shim import torchaudio
-from training.errors import TrainingError
-from training.manifest import Manifest, Track
+from training.errors import ManifestError
+from training.manifest import Manifest, Split, Track
+from training.storage import writing_to
 
 TARGET_RMS: Final = 0.1  #: every track is brought to -20 dBFS, so that loudness follows the music and not the master
 FIT_CLIPS: Final = 400  #: clips from which the band statistics are taken
@@ -57,140 +60,219 @@ class Clips:
         plans: Sequence[NDArray[np.float16]] | None,
         moods: Sequence[int],
     ) -> None:
+        """Take the clips of some tracks.
+
+        Args:
+            config: says how long a window is.
+            mels: for each track, [clips, bands, frames].
+            plans: for each track, [clips, FEATURES, columns]; ``None`` for a model without a plan.
+            moods: for each track, its row of the mood embedding.
+        """
         self.config = config
         self.mels, self.plans, self.moods = mels, plans, moods
-        self.count = sum(len(mel) for mel in mels)
         self._where = [(track, clip) for track, mel in enumerate(mels) for clip in range(len(mel))]
+        self.labels = np.array([moods[track] for track, _ in self._where])
+
+    def __len__(self) -> int:
+        return len(self._where)
 
     def weights(self) -> NDArray[np.float64]:
         """A draw's probabilities: a mood weighs by the square root of its clips, so rare moods are heard more often."""
-        labels = np.array([self.moods[track] for track, _ in self._where])
-        weight = 1 / np.sqrt(np.bincount(labels, minlength=NO_MOOD + 1)[labels])
+        weight = 1 / np.sqrt(np.bincount(self.labels, minlength=NO_MOOD + 1)[self.labels])
         return np.asarray(weight / weight.sum())
 
     def batch(self, indices: NDArray[np.int64], random: np.random.Generator) -> Batch:
-        """Windows at random offsets (whole plan columns) inside the clips ``indices``."""
+        """Windows at random offsets (whole plan columns) inside the clips ``indices``.
+
+        A clip that is shorter than a window is held at its last frame: the paper's 861 frames become 864.
+        """
         frames, column = self.config.unet.frames, self.config.unet.patch[1]
-        mels, plans, moods = [], [], []
+        mels, plans = [], []
         for index in indices:
             track, clip = self._where[index]
             mel = self.mels[track][clip]
-            start = column * int(random.integers((mel.shape[1] - frames) // column + 1)) if mel.shape[1] > frames else 0
-            piece = mel[:, start : start + frames].astype(np.float32)
-            mels.append(np.pad(piece, ((0, 0), (0, frames - piece.shape[1]))))
+            first = int(random.integers(max(0, mel.shape[1] - frames) // column + 1))
+            mels.append(_window(mel, first * column, frames))
             if self.plans is not None:
-                first = start // column
-                plans.append(self.plans[track][clip][:, first : first + frames // column].astype(np.float32))
-            moods.append(self.moods[track])
+                plans.append(_window(self.plans[track][clip], first, frames // column))
         return Batch(
             torch.from_numpy(np.stack(mels)),
             torch.from_numpy(np.stack(plans)) if plans else None,
-            torch.tensor(moods),
+            torch.from_numpy(self.labels[indices]),
         )
 
-    def epochs(self, batch: int, random: np.random.Generator) -> Iterator[Batch]:
-        """Endless batches, each drawn by :meth:`weights`."""
+    def batches(self, size: int, random: np.random.Generator) -> Iterator[Batch]:
+        """Endless batches of ``size``, each clip drawn by :meth:`weights`; a small corpus may repeat one in a batch."""
         weights = self.weights()
         while True:
-            yield self.batch(random.choice(self.count, size=batch, p=weights), random)
+            yield self.batch(random.choice(len(self), size=size, p=weights), random)
 
 
-def load_clips(manifest: Manifest, config: ModelConfig, mel: Mel, split: str) -> Clips:
-    """The cached clips of one side of the split; the cache is filled, and ``mel`` fitted, where they are not yet.
+def _window(values: NDArray[np.float16], start: int, length: int) -> NDArray[np.float32]:
+    piece = values[:, start : start + length].astype(np.float32)
+    return np.pad(piece, ((0, 0), (0, length - piece.shape[1])), mode="edge")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Both sides of the split.
+
+    Attributes:
+        train: what is learnt from.
+        validation: clips of other tracks; ``None`` where none is held out.
+        identity: another as soon as a track, the split or the Mel is another.
+    """
+
+    train: Clips
+    validation: Clips | None
+    identity: str
+
+
+def load_dataset(manifest: Manifest, config: ModelConfig, mel: Mel) -> Dataset:
+    """The cached clips; the cache is filled, and ``mel`` fitted to the training side, where they are not yet.
 
     Raises:
-        TrainingError: there is not a single clip.
+        ManifestError: there is nothing to train on, or a shard is damaged.
+        StorageError: the cache can't be written.
     """
-    tracks = [track for track in manifest.tracks if track.clips]
-    if not any(track.split == split for track in tracks):
-        raise TrainingError(f"{manifest.folder}: no {split} clips; prepare at least two tracks of a mood")
-    cache = _cache_folder(manifest, config)
-    _fit(manifest, tracks, mel, cache)
-    _fill(manifest, tracks, config, mel, cache)
-    wanted = [track for track in tracks if track.split == split]
-    with_plan = config.unet.plan_features > 0
-    return Clips(
-        config,
-        [np.load(cache / f"{track.key}.mel.npy", mmap_mode="r") for track in wanted],
-        [np.load(cache / f"{track.key}.plan.npy", mmap_mode="r") for track in wanted] if with_plan else None,
-        [MOODS.index(track.mood) if track.labelled else NO_MOOD for track in wanted],
-    )
+    if not manifest.of("train"):
+        raise ManifestError(f"{manifest.folder}: no clip to train on; run `bardcast-train prepare` on more music")
+    cache = _Cache(manifest, config, mel)
+    with writing_to(cache.folder, "PREPARED"):
+        cache.folder.mkdir(exist_ok=True)
+        cache.fit()
+        cache.fill()
+    validation = cache.clips("validation") if manifest.of("validation") else None
+    return Dataset(cache.clips("train"), validation, cache.folder.name)
 
 
-def _cache_folder(manifest: Manifest, config: ModelConfig) -> Path:
-    # A cache is right only for the tracks, the Mel and the plan that it was made of.
-    identity = {
+def identity_of(manifest: Manifest, config: ModelConfig) -> str:
+    """The identity that :func:`load_dataset` would give, without any work."""
+    # A cache is right only for the tracks, the split, the Mel and the plan that it was made of.
+    parts = {
         "mel": asdict(config.mel),
         "column": config.unet.patch[1],
         "plan": config.unet.plan_features,
         "rms": TARGET_RMS,
-        "tracks": sorted(track.key for track in manifest.tracks),
+        "tracks": sorted(f"{track.split}/{track.key}" for track in manifest.tracks if track.clips),
     }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    folder = manifest.folder / f"mel-{digest}"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return f"mel-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
-def _fit(manifest: Manifest, tracks: Sequence[Track], mel: Mel, cache: Path) -> None:
-    """Band statistics from clips spread evenly over the training tracks."""
-    if mel.config.scaling != "standard":
-        return
-    stored = cache / "bands.npy"
-    if not stored.exists():
-        training = [(track, clip) for track in tracks if track.split == "train" for clip in range(track.clips)]
-        chosen = training[:: max(1, len(training) // FIT_CLIPS)]
-        total, squares, count = torch.zeros(mel.config.bands), torch.zeros(mel.config.bands), 0
-        for track, clip in tqdm(chosen, desc="band statistics", unit="clip"):
-            level = mel.linear(_waves(manifest, track, mel, slice(clip, clip + 1))).clamp(min=FLOOR).log()
-            total += level.sum((0, 2))
-            squares += level.square().sum((0, 2))
-            count += level.shape[0] * level.shape[2]
-        _save(stored, torch.stack([total, squares, torch.full_like(total, count)]).numpy())
-    total, squares, counts = torch.from_numpy(np.load(stored))
-    mel.fit(total, squares, int(counts[0]))
+class _Cache:
+    """The folder of Mels and plans: ``bands.npy``, and ``KEY.mel.npy`` and ``KEY.plan.npy`` for each track."""
+
+    def __init__(self, manifest: Manifest, config: ModelConfig, mel: Mel) -> None:
+        self.manifest, self.config, self.mel = manifest, config, mel
+        self.tracks = (*manifest.of("train"), *manifest.of("validation"))
+        self.analysis = PlanAnalysis(config) if config.unet.plan_features else None
+        column = config.unet.patch[1]
+        samples = math.ceil(manifest.clip_samples * config.mel.sample_rate / manifest.sample_rate)
+        self.columns = samples // config.mel.hop // column  # frames beyond a whole column have no plan
+        self.frames = self.columns * column
+        self.folder = manifest.folder / identity_of(manifest, config)
+
+    def fit(self) -> None:
+        """Band statistics from clips spread evenly over the training tracks."""
+        if self.config.mel.scaling != "standard":
+            return
+        bands = self.config.mel.bands
+        stored = _read(self.folder / "bands.npy", (3, bands))
+        if stored is None:
+            training = [(track, clip) for track in self.manifest.of("train") for clip in range(track.clips)]
+            chosen = training[:: max(1, len(training) // FIT_CLIPS)]
+            total, squares, count = torch.zeros(bands), torch.zeros(bands), 0
+            for track, clip in tqdm(chosen, desc="band statistics", unit="clip", disable=None):
+                level = self.mel.linear(self._waves(track, slice(clip, clip + 1))).clamp(min=FLOOR).log()
+                total += level.sum((0, 2))
+                squares += level.square().sum((0, 2))
+                count += level.shape[0] * level.shape[2]
+            stored = torch.stack([total, squares, torch.full_like(total, count)]).numpy()
+            _write(self.folder / "bands.npy", stored)
+        total, squares, counts = torch.from_numpy(np.array(stored))
+        self.mel.fit(total, squares, int(counts[0]))
+
+    def fill(self) -> None:
+        """Analyse every track whose files are not there and whole."""
+        missing = [
+            track
+            for track in self.tracks
+            if self._mels(track) is None or (self.analysis is not None and self._plans(track) is None)
+        ]
+        for track in tqdm(missing, desc="Mels", unit="track", disable=None if missing else True):
+            mels, plans = [], []
+            for begin in range(0, track.clips, CHUNK):
+                waves = self._waves(track, slice(begin, begin + CHUNK))
+                mels.append(self.mel(waves)[..., : self.frames])
+                if self.analysis:
+                    plans.append(self.analysis(waves, mels[-1]))
+            _write(self._path(track, "mel"), torch.cat(mels).half().numpy())
+            if self.analysis:
+                _write(self._path(track, "plan"), torch.cat(plans).half().numpy())
+
+    def clips(self, split: Split) -> Clips:
+        """One side of the split; all of it must be there."""
+        tracks = self.manifest.of(split)
+        mels = [mel for track in tracks if (mel := self._mels(track)) is not None]
+        plans = [plan for track in tracks if self.analysis and (plan := self._plans(track)) is not None]
+        moods = [MOODS.index(track.mood) if track.labelled else NO_MOOD for track in tracks]
+        return Clips(self.config, mels, plans if self.analysis else None, moods)
+
+    def _mels(self, track: Track) -> NDArray[np.float16] | None:
+        return _read(self._path(track, "mel"), (track.clips, self.config.mel.bands, self.frames))
+
+    def _plans(self, track: Track) -> NDArray[np.float16] | None:
+        return _read(self._path(track, "plan"), (track.clips, FEATURES, self.columns))
+
+    def _path(self, track: Track, what: str) -> Path:
+        return self.folder / f"{track.key}.{what}.npy"
+
+    def _waves(self, track: Track, clips: slice) -> Tensor:
+        """[clips, samples] at the Mel's sample rate, at ``TARGET_RMS`` over the track."""
+        pcm = torch.from_numpy(self.manifest.shard(track)[clips].astype(np.float32)) / 32_768
+        waves = pcm * (TARGET_RMS / max(track.rms, 1e-4))
+        rate = self.config.mel.sample_rate
+        if rate != self.manifest.sample_rate:
+            waves = torchaudio.functional.resample(waves, self.manifest.sample_rate, rate)
+        return waves
 
 
-def _fill(manifest: Manifest, tracks: Sequence[Track], config: ModelConfig, mel: Mel, cache: Path) -> None:
-    analysis = PlanAnalysis(config) if config.unet.plan_features else None
-    last = "plan" if analysis else "mel"  # a track's last file to be written says that the track is done
-    missing = [track for track in tracks if not (cache / f"{track.key}.{last}.npy").exists()]
-    for track in tqdm(missing, desc="Mels", unit="track", disable=not missing):
-        mels, plans = [], []
-        for begin in range(0, track.clips, CHUNK):
-            waves = _waves(manifest, track, mel, slice(begin, begin + CHUNK))
-            mels.append(mel(waves))
-            if analysis:
-                plans.append(analysis(waves, mels[-1]))
-        _save(cache / f"{track.key}.mel.npy", torch.cat(mels).half().numpy())
-        if analysis:
-            _save(cache / f"{track.key}.plan.npy", torch.cat(plans).half().numpy())
+def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
+    """A cached array, memory-mapped; ``None`` where it is missing, cut short or of another shape."""
+    try:
+        array: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if array.shape == shape else None
 
 
-def _waves(manifest: Manifest, track: Track, mel: Mel, clips: slice) -> Tensor:
-    pcm = torch.from_numpy(manifest.shard(track)[clips].astype(np.float32)) / 32_768
-    waves = pcm * (TARGET_RMS / max(track.rms, 1e-4))
-    if mel.config.sample_rate != manifest.sample_rate:
-        waves = torchaudio.functional.resample(waves, manifest.sample_rate, mel.config.sample_rate)
-    return waves
+def _write(path: Path, array: NDArray[np.generic]) -> None:
+    # Named by process, so that two runs that fill one cache don't write into one file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            np.save(file, array)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def _save(path: Path, array: NDArray[np.generic]) -> None:
-    partial = path.with_suffix(".part")
-    with partial.open("wb") as file:
-        np.save(file, array)
-    partial.replace(path)
+def plan_statistics(clips: Clips) -> Tensor | None:
+    """What each mood's plans are like: [moods + 1, 2, FEATURES], mean and deviation; the last row is over all clips.
 
-
-def plan_statistics(clips: Clips) -> Tensor:
-    """What each mood's plans are like: [moods + 1, 2, FEATURES], mean and deviation; the last row is over all."""
+    A mood without clips has the last row's. ``None`` for a model without a plan.
+    """
     if clips.plans is None:
-        raise TrainingError("this model has no plan")
-    rows = []
-    for mood in range(NO_MOOD + 1):
-        chosen = [
-            plan for plan, label in zip(clips.plans, clips.moods, strict=True) if mood in (label, NO_MOOD)
-        ] or clips.plans
-        columns = np.concatenate([plan.astype(np.float32).swapaxes(1, 2).reshape(-1, FEATURES) for plan in chosen])
-        rows.append(np.stack([columns.mean(0), columns.std(0)]))
-    return torch.from_numpy(np.stack(rows))
+        return None
+    sums = np.zeros((NO_MOOD + 1, 2, FEATURES))
+    counts = np.zeros((NO_MOOD + 1, 1))
+    for plan, mood in zip(clips.plans, clips.moods, strict=True):
+        values = plan.astype(np.float64)
+        for row in {mood, NO_MOOD}:
+            sums[row] += [values.sum((0, 2)), np.square(values).sum((0, 2))]
+            counts[row] += plan.shape[0] * plan.shape[2]
+    absent = counts[:, 0] == 0
+    sums[absent], counts[absent] = sums[NO_MOOD], counts[NO_MOOD]
+    mean, square = sums[:, 0] / counts, sums[:, 1] / counts
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    return torch.from_numpy(np.stack([mean, deviation], axis=1).astype(np.float32))

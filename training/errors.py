@@ -37,6 +37,16 @@ class ManifestError(TrainingError):
     """A folder that does not hold prepared clips, or holds damaged ones."""
 
 
+class PresetError(TrainingError):
+    """There is no such preset, or it can't be had at that scale."""
+
+    exit_status = 2
+
+
+class RunError(TrainingError):
+    """A run's folder can't be gone on with, or the run went wrong."""
+
+
 class Interrupted(BaseException):
     """SIGINT or SIGTERM came; raised in the main thread, where the work is put down cleanly.
 

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from generator.analysis import condition
 from generator.config import ModelConfig
 from generator.diffusion import NoiseSchedule, diffuse
 from generator.network import NO_MOOD
-from generator.analysis import condition
 from generator.plan import BASS, CHROMA
 from training.data import Batch
 
 MOOD_DROPOUT: Final = 0.12
 PLAN_DROPOUT: Final = 0.15
+BOTH_DROPPED: Final = 0.08  #: of which mood and plan together
 PLAN_NOISE: Final = 0.03
 MAX_WEIGHT: Final = 5.0
 
@@ -50,8 +51,11 @@ def draw_paper(batch: Batch, config: ModelConfig, random: torch.Generator) -> Dr
 
 
 def draw_bard(batch: Batch, config: ModelConfig, random: torch.Generator) -> Draw:
-    """Noise levels log-normal in noise-to-signal around 1 (Karras et al. 2022, table 1), one in five uniform in time
-    so that the sampler's ends are seen too; a clean prefix on four in five; moods and plans dropped for guidance."""
+    """The bard's: nothing that the sampler will meet is left out.
+
+    Noise levels are log-normal in noise-to-signal around 1 (Karras et al. 2022, table 1), one in five uniform in time,
+    so that its ends are seen too; four in five have a clean prefix; moods and plans are dropped for guidance.
+    """
     size, _, frames = batch.mel.shape
     column = config.unet.patch[1]
 
@@ -65,10 +69,13 @@ def draw_bard(batch: Batch, config: ModelConfig, random: torch.Generator) -> Dra
     lengths = torch.randint(1, longest + 1, (size,), generator=random) * column
     lengths = torch.where(chance(0.5), config.prefix, lengths) * chance(0.8)
     known = (torch.arange(frames)[None] < lengths[:, None]).float()
-    mood = batch.mood.masked_fill(chance(MOOD_DROPOUT), NO_MOOD)
+    # One number decides both, so that guidance's free side, neither mood nor plan, is seen as often as BOTH_DROPPED.
+    drop = torch.rand(size, generator=random)
+    mood = batch.mood.masked_fill(drop < MOOD_DROPOUT, NO_MOOD)
     plan = None
     if batch.plan is not None:
-        plan = condition(_roughen(batch.plan, random), size, batch.plan.shape[-1], ~chance(PLAN_DROPOUT))
+        dropped = (drop < BOTH_DROPPED) | (drop > 1 - PLAN_DROPOUT + BOTH_DROPPED)
+        plan = condition(_roughen(batch.plan, random), size, batch.plan.shape[-1], ~dropped)
     return Draw(t, noise, known, mood, plan)
 
 
@@ -83,6 +90,8 @@ def _roughen(plan: Tensor, random: torch.Generator) -> Tensor:
         for span in (1, 2, 3):  # averages over 2, 4 and 8 columns
             width = 2**span
             usable = chroma.shape[-1] // width * width
+            if not usable:
+                break
             blurred = F.avg_pool1d(chroma[..., :usable], width).repeat_interleave(width, dim=-1)
             blurred = F.pad(blurred, (0, chroma.shape[-1] - usable), mode="replicate")
             chroma = torch.where((spans == span)[:, None, None], blurred, chroma)
@@ -93,8 +102,8 @@ def _roughen(plan: Tensor, random: torch.Generator) -> Tensor:
 def loss_of(network: nn.Module, batch: Batch, draw: Draw, config: ModelConfig, schedule: NoiseSchedule) -> Tensor:
     """The weighted error of one batch.
 
-    The paper's loss is the plain mean square error of ε or x₀. The bard's error of x₀ weighs min(1 / s², 5), which is the
-    error of v (Salimans & Ho 2022, appendix D) bounded near the clean end, outside the prefix.
+    The paper's loss is the plain mean square error of ε or x₀. The bard's error of x₀ weighs min(1 / s², 5), which is
+    the error of v (Salimans & Ho 2022, appendix D) bounded near the clean end, outside the prefix.
 
     Returns:
         A scalar, float32.

@@ -1,9 +1,23 @@
 """Named training runs: a model and how it is optimised."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from generator.config import BARD, ModelConfig
+from generator.config import (
+    BARD,
+    PAPER_DENOISE,
+    PAPER_DENOISE_COSINE,
+    PAPER_DENOISE_FIXED,
+    PAPER_NOISE,
+    PAPER_NOISE_COSINE,
+    PAPER_NOISE_FIXED,
+    ModelConfig,
+)
+from training.errors import PresetError
+
+WARM_UP: Final = 200  #: steps of ``inverse-sqrt``
+GROUPS: Final = 8  #: of every normalisation, so widths are multiples
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +28,7 @@ class TrainConfig:
         model: what is trained.
         batch: samples a step.
         learning_rate: Adam's, at its highest.
-        weight_decay: decoupled for ``inverse-sqrt``, L2 as in the paper otherwise.
+        weight_decay: decoupled (AdamW) for ``inverse-sqrt``, otherwise L2 in the gradient, as the paper's Adam has it.
         decay: ``constant``; ``step`` multiplies by ``gamma`` every ``every`` epochs; ``inverse-sqrt`` warms up, stays
             for ``every`` steps and then falls with the root of the step (Karras et al. 2024, equation 67).
         gamma: factor of ``step``.
@@ -31,7 +45,60 @@ class TrainConfig:
     every: int = 1
     epochs: int = 10
 
+    def rate(self, step: int, steps_an_epoch: int) -> float:
+        """The learning rate of the step that comes after ``step`` others."""
+        if self.decay == "step":
+            return self.learning_rate * self.gamma ** (step // steps_an_epoch // self.every)
+        if self.decay == "inverse-sqrt":
+            return self.learning_rate * min(1.0, (step + 1) / WARM_UP) / math.sqrt(max(1.0, step / self.every))
+        return self.learning_rate
+
 
 PRESETS: Final[dict[str, TrainConfig]] = {
-    "bard": TrainConfig(BARD, 32, 1e-3, 1e-2, "inverse-sqrt", every=1200, epochs=100),
+    config.model.name: config
+    for config in (
+        TrainConfig(BARD, 32, 1e-3, 1e-2, "inverse-sqrt", every=1200, epochs=100),
+        # The paper's three experiments ...
+        TrainConfig(PAPER_NOISE, 16, 1e-4, 1e-5),
+        TrainConfig(replace(PAPER_NOISE, name="paper-noise-steps"), 16, 1e-3, 1e-4, "step", gamma=0.1, every=5),
+        TrainConfig(PAPER_DENOISE, 16, 5e-3, 0.0, epochs=3),
+        # ... with the cosine schedule beside its own ...
+        TrainConfig(PAPER_NOISE_COSINE, 16, 1e-4, 1e-5),
+        TrainConfig(PAPER_DENOISE_COSINE, 16, 5e-3, 0.0, epochs=3),
+        # ... and with what made its spectrograms blank or infinite mended.
+        TrainConfig(PAPER_NOISE_FIXED, 16, 1e-4, 1e-5),
+        TrainConfig(PAPER_DENOISE_FIXED, 16, 5e-3, 0.0, epochs=3),
+    )
 }
+
+
+def find_preset(name: str) -> TrainConfig:
+    """The preset called ``name``.
+
+    Raises:
+        PresetError: there is none; the sentence lists them.
+    """
+    if name not in PRESETS:
+        raise PresetError(f"there is no preset {name!r}; choose one of: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def with_widths(config: TrainConfig, widths: tuple[int, ...]) -> TrainConfig:
+    """The same run at another scale. The model's name and notes say so wherever it goes.
+
+    Raises:
+        PresetError: the network can't have these widths.
+    """
+    own = config.model.unet.widths
+    if widths == own:
+        return config
+    if len(widths) != len(own) or any(width < GROUPS or width % GROUPS for width in widths):
+        raise PresetError(f"--widths takes {len(own)} multiples of {GROUPS}, e.g. {_listed(own)}")
+    name = "-".join([config.model.name, *map(str, widths)])
+    scale = f"widths {_listed(widths)} in place of {_listed(own)}"
+    unet = replace(config.model.unet, widths=widths)
+    return replace(config, model=replace(config.model, name=name, unet=unet, notes={"scale": scale}))
+
+
+def _listed(widths: tuple[int, ...]) -> str:
+    return ",".join(map(str, widths))

@@ -1,13 +1,22 @@
-"""What a run is between two steps, on disk: one file, whole or not at all."""
+"""What a run is between two calls, on disk: whose folder it is, and one file of state, whole or not at all."""
 
-from dataclasses import dataclass, field
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from training.errors import TrainingError
+from training.errors import RunError
+from training.presets import TrainConfig
+from training.storage import write_atomically, writing_to
+
+RUN_NAME: Final = "run.json"
+STATE_NAME: Final = "state.pt"
 
 
 class Ema:
@@ -24,7 +33,7 @@ class Ema:
         """Take in the network's weights after step ``step`` ≥ 1."""
         keep = (1 - 1 / step) ** 7.94
         for key, value in network.state_dict().items():
-            self.weights[key].lerp_(value, 1 - keep) if value.is_floating_point() else self.weights[key].copy_(value)
+            self.weights[key].lerp_(value, 1 - keep)
 
 
 @dataclass
@@ -35,44 +44,112 @@ class Progress:
         step: optimiser steps done.
         samples: samples seen.
         seconds: of training, over all resumes.
+        validation: the averaged weights' loss on held-out tracks when it was last measured.
     """
 
     step: int = 0
     samples: int = 0
     seconds: float = 0.0
-    best: float = field(default=float("inf"))
+    validation: float | None = None
 
 
-def save_state(path: Path, progress: Progress, parts: dict[str, Any]) -> None:
+@contextmanager
+def claimed(folder: Path, config: TrainConfig, data: str) -> Iterator[None]:
+    """Make ``folder`` the run's own while the context lasts: the same run as before, and no other process's.
+
+    Args:
+        folder: the run's; made if need be.
+        config: what is trained and how.
+        data: identity of the clips.
+
+    Raises:
+        RunError: it holds another run, or this one is under way.
+        StorageError: it can't be written.
+    """
+    own = {"config": json.loads(json.dumps(asdict(config))), "data": data}
+    with writing_to(folder, "--run"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process is training in {folder}; wait for it, or choose another --run") from None
+        _check(folder, own)
+        with writing_to(folder, "--run"):
+            write_atomically(folder / RUN_NAME, json.dumps(own, indent=1) + "\n")
+        yield
+
+
+def _check(folder: Path, own: dict[str, Any]) -> None:
+    try:
+        there = json.loads((folder / RUN_NAME).read_text(encoding="utf-8"))
+        name, earlier, data = there["config"]["model"]["name"], _flat(there["config"]), there["data"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder / RUN_NAME} is damaged ({error}); choose another --run") from error
+    now = _flat(own["config"])
+    differing = [key for key in now if earlier.get(key) != now[key]]
+    if differing:
+        key = next((key for key in differing if "name" not in key), differing[0])
+        raise RunError(
+            f"{folder} holds a run of {name!r} with other settings ({key.removeprefix('model.')}: {earlier.get(key)} "
+            f"there, {now[key]} here); choose another --run, or call it as it was begun"
+        )
+    if data != own["data"]:
+        raise RunError(f"{folder} was trained on other clips, or split otherwise; choose another --run to begin anew")
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return flat
+
+
+def save_state(folder: Path, progress: Progress, parts: dict[str, Any]) -> None:
     """Write the run's state through a temporary file.
 
     Raises:
-        TrainingError: the disk is full or the folder can't be written.
+        RunError: the disk is full or the folder can't be written; the old state is kept.
     """
+    path = folder / STATE_NAME
     partial = path.with_suffix(".part")
     try:
-        torch.save({"progress": vars(progress), **parts}, partial)
+        torch.save({"progress": asdict(progress), **parts}, partial)
         partial.replace(path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:  # torch says a full disk as a RuntimeError, and not plainly
+        raise RunError(unwritable(path)) from error
+    finally:
         partial.unlink(missing_ok=True)
-        raise TrainingError(f"{path}: could not be written ({error}); free some space and run again") from error
 
 
-def load_state(path: Path) -> tuple[Progress, dict[str, Any]] | None:
-    """The state of an earlier run, or ``None`` where there is none.
+def unwritable(path: Path) -> str:
+    """The sentence for a file of a run that could not be written."""
+    return (
+        f"{path} could not be written, the disk may be full: make room and run the same command again; "
+        "it goes on from the last state that was saved"
+    )
+
+
+def load_state(folder: Path) -> tuple[Progress, dict[str, Any]] | None:
+    """The state of an earlier call, on the CPU, or ``None`` where there is none.
 
     Raises:
-        TrainingError: the file is damaged.
+        RunError: the file is damaged.
     """
+    path = folder / STATE_NAME
     if not path.exists():
         return None
     try:
-        parts: dict[str, Any] = torch.load(path, weights_only=True)
-        return Progress(**parts.pop("progress")), parts
+        parts: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = parts.pop("progress")
+        return Progress(**{field.name: found[field.name] for field in fields(Progress) if field.name in found}), parts
     except Exception as error:  # torch.load raises half a dozen kinds for one damaged file
-        raise TrainingError(f"{path}: damaged ({error}); delete it to start the run anew") from error
+        raise RunError(f"{path} is damaged; delete it to start the run anew") from error
 
 
-def ema_tensors(ema: Ema, prefix: str) -> dict[str, Tensor]:
-    """The averaged weights, named as in a checkpoint."""
-    return {f"{prefix}.{key}": value for key, value in ema.weights.items()}
+def not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds an infinity or a NaN."""
+    return next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None)

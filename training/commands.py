@@ -1,0 +1,133 @@
+"""The subcommands round a run: train, plot, export. Heavy imports wait inside the handlers."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:  # the class is generic only for type checkers
+    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+Say = Callable[[str], None]
+
+PREPARED = Path("data/prepared")
+RUNS = Path("runs")
+
+
+def add_run_commands(subparsers: "Subparsers", say: Say, epilog: str) -> None:
+    """Add them; each sets ``run``, which takes the parsed arguments and returns an exit status."""
+    _add_train(subparsers, say, epilog)
+    _add_plot(subparsers, say, epilog)
+    _add_export(subparsers, say, epilog)
+
+
+def _add_train(subparsers: "Subparsers", say: Say, epilog: str) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model, or go on with it",
+        description="Train a model on prepared clips. The run's folder gets a log, a state, a model that plays, and at "
+        "the end two pictures. Run the same command again to go on after an interruption.",
+        epilog=epilog,
+    )
+    parser.add_argument(
+        "prepared", type=Path, nargs="?", default=PREPARED, metavar="PREPARED", help="default: %(default)s"
+    )
+    parser.add_argument("--preset", default="bard", metavar="NAME", help="what to train (default: %(default)s)")
+    parser.add_argument("--run", type=Path, metavar="DIR", dest="folder", help=f"default: {RUNS}/NAME")
+    parser.add_argument("--steps", type=_at_least_one, metavar="N", help="end after N steps in all")
+    parser.add_argument("--epochs", type=_at_least_one, metavar="N", help="end after N passes over the clips in all")
+    parser.add_argument("--minutes", type=_minutes, metavar="M", help="end after M minutes of training in all")
+    parser.add_argument("--batch", type=_at_least_one, metavar="N", help="clips a step, if not the preset's")
+    parser.add_argument("--widths", type=_widths, metavar="A,B,C", help="channels by level, for less compute")
+    parser.set_defaults(run=lambda args: _train(args, say))
+
+
+def _train(args: argparse.Namespace, say: Say) -> int:
+    from dataclasses import replace
+
+    from training.loop import Bounds, train
+    from training.presets import find_preset, with_widths
+
+    config = find_preset(args.preset)
+    if args.widths:
+        config = with_widths(config, args.widths)
+    if args.batch:
+        config = replace(config, batch=args.batch)
+    folder = args.folder or RUNS / config.model.name
+    seconds = None if args.minutes is None else 60 * args.minutes
+    progress = train(config, args.prepared, folder, Bounds(args.steps, seconds, args.epochs), say=say)
+    say(f"{folder}: {progress.step} steps, {progress.samples} samples, {progress.seconds / 3600:.2f} hours of training")
+    if progress.validation is not None:
+        say(f"loss on held-out recordings: {progress.validation:.4f}")
+    return _draw(folder, args.prepared, say)
+
+
+def _add_plot(subparsers: "Subparsers", say: Say, epilog: str) -> None:
+    parser = subparsers.add_parser(
+        "plot",
+        help="draw a run's loss and samples",
+        description="Draw loss.png and samples.png into a run's folder, also while it trains.",
+        epilog=epilog,
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument(
+        "prepared", type=Path, nargs="?", default=PREPARED, metavar="PREPARED", help="default: %(default)s"
+    )
+    parser.set_defaults(run=lambda args: _draw(args.folder, args.prepared, say))
+
+
+def _draw(folder: Path, prepared: Path, say: Say) -> int:
+    from tqdm import tqdm
+
+    from training.plots import draw_loss, draw_samples
+
+    say(f"drew {draw_loss(folder)}")
+    say(f"drew {draw_samples(folder, prepared, lambda moods: tqdm(moods, desc='samples', unit='mood', disable=None))}")
+    return 0
+
+
+def _add_export(subparsers: "Subparsers", say: Say, epilog: str) -> None:
+    parser = subparsers.add_parser(
+        "export",
+        help="make a run's model ready to ship",
+        description="Write a run's averaged weights as one bfloat16 file that `bardcast-generator --model` plays.",
+        epilog=epilog,
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument(
+        "--out", type=Path, default=Path("generator/weights/bard.safetensors"), help="default: %(default)s"
+    )
+    parser.set_defaults(run=lambda args: _export(args, say))
+
+
+def _export(args: argparse.Namespace, say: Say) -> int:
+    from training.export import export
+
+    written = export(args.folder, args.out)
+    for key, value in written.config.notes.items():
+        say(f"{key}: {value}")
+    say(f"wrote {args.out}: {written.config.name}, {args.out.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, such as 8,16,32")
+    return tuple(int(part) for part in parts)

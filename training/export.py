@@ -1,0 +1,39 @@
+"""A run's model made small enough to ship."""
+
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+
+from generator.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from training.errors import RunError, StorageError
+from training.run import MODEL_NAME
+
+EXACT: Final = ("mel.", "plan.")  #: statistics: small, and every sample depends on them
+
+
+def export(folder: Path, out: Path) -> Checkpoint:
+    """Write the run's averaged weights to ``out``: bfloat16, statistics float32; whole or not at all.
+
+    Returns:
+        What was written.
+
+    Raises:
+        RunError: the run has no model that plays.
+        StorageError: ``out`` can't be written.
+    """
+    try:
+        found = load_checkpoint(folder / MODEL_NAME)
+    except CheckpointError as error:
+        raise RunError(f"{folder} holds no model to export: {error}") from error
+    tensors = {
+        key: value.to(torch.bfloat16) if value.is_floating_point() and not key.startswith(EXACT) else value
+        for key, value in found.tensors.items()
+    }
+    small = Checkpoint(found.config, tensors)
+    try:
+        save_checkpoint(out, small)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"can't write {out} ({error}); choose another place with --out") from error
+    return small
