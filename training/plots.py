@@ -125,7 +125,7 @@ def _recorded(dataset: Dataset, mood: Mood) -> tuple[Spectrogram, str]:
     for clips, where in ((dataset.validation, "held out"), (dataset.train, "trained on")):
         if clips is not None and (found := _clip(clips, MOODS.index(mood))) is not None:
             return found, f"{mood}, recorded ({where})"
-    return np.zeros((1, 1), np.float32), f"{mood}: nothing recorded"
+    return np.full((1, 1), np.nan, np.float32), f"{mood}: nothing recorded"
 
 
 def _clip(clips: Clips, label: int) -> Spectrogram | None:

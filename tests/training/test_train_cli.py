@@ -1,0 +1,201 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from generator.checkpoint import load_checkpoint
+from generator.engine import Engine
+from generator.moods import MOODS
+from generator.protocol import Controls
+from generator.stream import Stream
+from tests.training.small_run import BARD_RUN, PAPER_RUN, prepare_small
+from training import log
+from training.__main__ import main
+from training.presets import PRESETS
+from training.state import load_state
+
+ROOT = Path(__file__).parents[2]
+CHILD = """
+import sys, torch
+from tests.training.small_run import BARD_RUN
+from training.__main__ import main
+from training.presets import PRESETS
+torch.set_num_threads(1)
+PRESETS["small-bard"] = BARD_RUN
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_small(tmp_path_factory.mktemp("cli") / "prepared")
+
+
+@pytest.fixture(autouse=True)
+def small_presets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setitem(PRESETS, "small-bard", BARD_RUN)
+    monkeypatch.setitem(PRESETS, "small-noise", PAPER_RUN)
+    monkeypatch.chdir(tmp_path)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_train_plot_and_export_leave_a_model_that_plays(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(prepared), "--preset", "small-bard", "--steps", "3"]) == 0
+    folder = tmp_path / "runs" / "small-bard"
+    assert {path.name for path in folder.iterdir()} - {".lock"} == {
+        "run.json", "state.pt", "model.safetensors", "log.jsonl", "loss.png", "samples.png"
+    }  # fmt: skip
+    assert "3 steps, 12 samples" in capsys.readouterr().err
+
+    (folder / "loss.png").unlink()
+    assert main(["plot", str(folder), str(prepared)]) == 0
+    assert (folder / "loss.png").exists()
+
+    out = tmp_path / "deep" / "small.safetensors"
+    assert main(["export", str(folder), "--out", str(out)]) == 0
+    said = capsys.readouterr().err
+    assert "samples: 12" in said
+    assert f"{out.stat().st_size / 1e6:.1f} MB" in said
+    assert list(out.parent.iterdir()) == [out]
+
+    full, small = load_checkpoint(folder / "model.safetensors"), load_checkpoint(out)
+    assert small.config.notes == full.config.notes
+    for key, tensor in small.tensors.items():
+        exact = key.startswith(("mel.", "plan."))
+        assert tensor.dtype == (torch.float32 if exact else torch.bfloat16), key
+        torch.testing.assert_close(tensor.float(), full.tensors[key], rtol=0 if exact else 2**-8, atol=0)
+
+    stream = Stream(Engine(small), 1, Controls(MOODS[2]))
+    frames = [frame for _ in range(3) for frame in stream.advance().frames]
+    sound = np.frombuffer(b"".join(frames), "<i2")
+    assert len(frames) > 30
+    assert sound.std() > 1
+
+
+def test_a_paper_model_plays_too(prepared: Path, tmp_path: Path) -> None:
+    assert main(["train", str(prepared), "--preset", "small-noise", "--steps", "1", "--batch", "2"]) == 0
+    model = tmp_path / "runs" / "small-noise" / "model.safetensors"
+    assert load_checkpoint(model).config.notes["samples"] == "2"
+
+
+def test_epochs_and_minutes_bound_a_run(prepared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    main(["train", str(prepared), "--preset", "small-bard", "--run", str(folder), "--epochs", "1"])
+    assert load_checkpoint(folder / "model.safetensors").config.notes["steps"] == "3"  # 15 clips, 4 a step
+    main(["train", str(prepared), "--preset", "small-bard", "--run", str(folder), "--minutes", "0.00001"])
+    assert load_checkpoint(folder / "model.safetensors").config.notes["steps"] == "3"
+
+
+def test_another_scale_has_a_folder_and_a_name_of_its_own(prepared: Path, tmp_path: Path) -> None:
+    command = ["train", str(prepared), "--preset", "small-bard", "--steps", "1", "--widths", "8,8,8"]
+    assert main(command) == 0
+    config = load_checkpoint(tmp_path / "runs" / "small-bard-8-8-8" / "model.safetensors").config
+    assert (config.name, config.unet.widths) == ("small-bard-8-8-8", (8, 8, 8))
+    assert config.notes["scale"] == "widths 8,8,8 in place of 8,16,16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["train", "PREPARED", "--preset", "bart"], 2, "there is no preset 'bart'; choose one of: bard, paper-noise"),
+        (["train", "PREPARED", "--preset", "small-bard", "--widths", "8,9,10"], 2, "3 multiples of 8"),
+        (["train", "nowhere", "--preset", "small-bard"], 1, "bardcast-train prepare"),
+        (["plot", "nowhere"], 1, "nowhere holds no step of training"),
+        (["export", "nowhere"], 1, "nowhere holds no model to export"),
+    ],
+)
+def test_what_can_not_be_is_one_sentence(
+    prepared: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, sentence: str
+) -> None:
+    assert main([str(prepared) if word == "PREPARED" else word for word in arguments]) == status
+    said = capsys.readouterr().err.strip()
+    assert sentence in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--steps", "0"], ["--minutes", "nan"], ["--widths", "8,x"], ["--batch", "-1"], ["--minutes", "ten"]]
+)
+def test_nonsense_is_refused_at_the_door(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", *arguments])
+    assert caught.value.code == 2
+    assert repr(arguments[1]) in capsys.readouterr().err
+
+
+def test_another_preset_in_the_same_folder_is_refused(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "run")
+    assert main(["train", str(prepared), "--preset", "small-bard", "--run", folder, "--steps", "1"]) == 0
+    capsys.readouterr()
+    assert main(["train", str(prepared), "--preset", "small-noise", "--run", folder, "--steps", "2"]) == 1
+    assert "holds a run of 'small-bard' with other settings" in capsys.readouterr().err
+
+
+def test_a_nan_ends_with_status_1_and_keeps_the_model(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(prepared), "--preset", "small-bard", "--run", str(tmp_path / "run"), "--steps"]
+    assert main([*command, "1"]) == 0
+    kept = (tmp_path / "run" / "model.safetensors").read_bytes()
+    monkeypatch.setattr("training.run.loss_of", lambda network, *_: next(network.parameters()).sum() * torch.nan)
+    capsys.readouterr()
+    assert main([*command, "5"]) == 1
+    assert "the loss became nan at step 2" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == kept
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_every_finished_step(prepared: Path, tmp_path: Path, number: int, status: int) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", CHILD, "train", str(prepared), "--preset", "small-bard", "--run", str(folder)]
+    child = subprocess.Popen(
+        [*command, "--steps", "100000"], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "80"}
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while not any(entry.get("step", 0) >= 3 for entry in log.read(folder)):
+            assert child.poll() is None, child.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        child.send_signal(number)
+        asked = time.monotonic()
+        said = child.communicate(timeout=30)[1]
+    finally:
+        child.kill()
+    assert time.monotonic() - asked < 10
+    assert child.returncode == status
+    assert said.strip().splitlines()[-1] == (
+        "bardcast-train: interrupted; run the same command again to continue where it stopped"
+    )
+    assert "Traceback" not in said
+    found = load_state(folder)
+    assert found is not None
+    steps = [entry["step"] for entry in log.read(folder) if "loss" in entry]
+    assert steps == list(range(1, found[0].step + 1))
+    assert load_checkpoint(folder / "model.safetensors").config.notes["steps"] == str(found[0].step)
+
+
+def test_the_same_command_goes_on_after_a_kill(prepared: Path, tmp_path: Path) -> None:
+    """A kill between two states: the log is ahead of the state, and counts each step once afterwards."""
+    command = ["train", str(prepared), "--preset", "small-bard", "--run", str(tmp_path), "--steps"]
+    assert main([*command, "2"]) == 0
+    for step in (3, 4, 5):
+        log.append(tmp_path, {"step": step, "samples": 4 * step, "loss": 9.0, "seconds": 9.0})
+    assert main([*command, "4"]) == 0
+    entries = [entry for entry in log.read(tmp_path) if "loss" in entry]
+    assert [entry["step"] for entry in entries] == [1, 2, 3, 4]
+    assert all(entry["loss"] != 9.0 for entry in entries)
