@@ -7,7 +7,7 @@ BIN := .venv/bin
 # The stamp is newer than pyproject.toml once everything that it names is installed.
 .venv/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@
 
 demo: .venv/.installed

@@ -15,6 +15,7 @@ import bot.__main__
 import generator.__main__
 import training.__main__
 from bot import settings
+from generator.settings import DEFAULT_PORT
 from training.attribution import attribution
 from training.corpus import load_pieces
 
@@ -174,7 +175,7 @@ def test_only_the_bot_reaches_the_generator() -> None:
     assert not {"ports", "network_mode"} & {key for service in found.values() for key in service}
     assert "music" in found["bot"]["networks"]
     address = found["bot"]["environment"]["BARDCAST_GENERATOR_URL"]
-    assert address == f"http://generator:{generator.__main__.DEFAULT_PORT}"
+    assert address == f"http://generator:{DEFAULT_PORT}"
     assert settings.load_settings({"BARDCAST_GENERATOR_URL": address}).generator_url == address
 
 
