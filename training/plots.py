@@ -42,6 +42,8 @@ def draw_loss(folder: Path) -> Path:
     Raises:
         RunError: the run has no step yet, or the picture can't be written.
     """
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     entries = log.read(folder)
     steps = [entry for entry in entries if "loss" in entry]
     if not steps:
@@ -51,6 +53,7 @@ def draw_loss(folder: Path) -> Path:
     held_out = [(e["samples"], e["validation"]) for e in entries if e.get("validation") is not None and "samples" in e]
     figure = _figure(9, 5)
     axes = figure.add_axes((0.09, 0.13, 0.88, 0.77), facecolor=_BACKGROUND)
+    plain = FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value / 1e6:g} M")
     axes.plot(samples, losses, color=_TRAIN, alpha=0.25, linewidth=0.6)
     axes.plot(samples, smooth(losses), color=_TRAIN, linewidth=1.8, label="training, smoothed")
     if held_out:
@@ -61,6 +64,11 @@ def draw_loss(folder: Path) -> Path:
         axes.set_xscale("log")
     if losses.min() > 0 and losses.max() >= 4 * losses.min():
         axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):  # not as powers of ten
+        axis.set_major_formatter(plain)
+        if axis.get_scale() == "log":
+            axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+            axis.set_minor_formatter(plain)
     axes.set_xlabel("samples seen", color=_INK)
     axes.set_ylabel("loss", color=_INK)
     axes.tick_params(colors=_INK, which="both")
