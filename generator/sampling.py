@@ -39,7 +39,7 @@ def ancestral(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource, tim
         signal, sigma = schedule.signal(now), schedule.noise(now)
         next_signal, next_sigma = schedule.signal(later), schedule.noise(later)
         alpha = signal / next_signal.clamp(min=1e-12)
-        lost = (1 - alpha**2).clamp(min=0)
+        lost = (sigma**2 - (alpha * next_sigma) ** 2).clamp(min=0)  # 1 − α², and exactly s(t)² where s(s) = 0
         mean = (next_signal * lost * clean + alpha * next_sigma**2 * x) / sigma**2
         spread = next_sigma * lost.sqrt() / sigma
         x = mean + spread * noise() if later > 0 else mean
@@ -71,7 +71,7 @@ def dpm_solver_2m(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource,
         next_signal, next_sigma = schedule.signal(later), schedule.noise(later)
         here = (signal / sigma).log()
         direction = clean
-        if previous is not None and next_sigma > 0 and torch.isfinite(previous_lambda):
+        if previous is not None and next_sigma > 0 and -torch.inf < previous_lambda < here:
             ratio = (here - previous_lambda) / ((next_signal / next_sigma).log() - here)
             direction = clean + (clean - previous) / (2 * ratio)
         shrink = signal * next_sigma / sigma  # a' e⁻ʰ, written so that a = 0 is no special case
