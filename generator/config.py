@@ -99,6 +99,8 @@ class UNetConfig:
                 _need_size(name, size)
         if not self.widths or any(width % GROUPS for width in self.widths):
             raise ConfigError(f"widths are multiples of {GROUPS}, one a level")
+        if type(self.he_initialisation) is not bool:
+            raise ConfigError("he_initialisation is true or false")
         if self.embedding % 2:
             raise ConfigError("an embedding has an even size: half sines, half cosines")
         if self.architecture == "paper" and (self.patch != (1, 1) or self.plan_features):
