@@ -1,0 +1,112 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from generator.config import ModelConfig
+from generator.denoiser import Denoiser
+from generator.diffusion import CosineSchedule
+from generator.network import NO_MOOD
+from generator.plan import FEATURES
+from generator.sampling import ddim, dpm_solver_2m, uniform_times
+from tests.generator.tiny import TINY, tiny_engine
+
+SHAPE = (1, TINY.mel.bands, TINY.unet.frames)
+COLUMNS = TINY.unet.frames // TINY.unet.patch[1]
+SCHEDULE = CosineSchedule()
+
+
+def with_guidance(guidance: float, bound: float | None = None) -> ModelConfig:
+    return replace(TINY, diffusion=replace(TINY.diffusion, guidance=guidance, bound=bound))
+
+
+class Rows(nn.Module):
+    """Answers each row with a number of its own, and keeps what it was asked."""
+
+    def __init__(self, *answers: float) -> None:
+        super().__init__()
+        self.answers = nn.Parameter(torch.tensor(answers))
+        self.asked: list[tuple[Tensor, ...]] = []
+
+    def forward(self, x: Tensor, level: Tensor, mood: Tensor, plan: Tensor, known: Tensor) -> Tensor:
+        self.asked.append((x, level, mood, plan, known))
+        return self.answers.detach()[:, None, None].expand_as(x)
+
+
+def noise(seed: int = 0) -> Tensor:
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def test_guidance_is_free_plus_weight_times_difference() -> None:
+    network = Rows(3.0, 1.0)
+    out = Denoiser(network, with_guidance(1.5), SCHEDULE, 2)(noise(), torch.tensor([0.5]))
+    assert torch.equal(out, torch.full(SHAPE, 1.0 + 1.5 * (3.0 - 1.0)))
+
+
+def test_guidance_asks_with_and_without_mood_and_plan() -> None:
+    network, plan = Rows(0.0, 0.0), torch.rand(FEATURES, COLUMNS)
+    Denoiser(network, with_guidance(2.0), SCHEDULE, 2, plan)(noise(), torch.tensor([0.25]))
+    ((x, level, mood, plans, known),) = network.asked
+    assert mood.tolist() == [2, NO_MOOD]
+    assert level.tolist() == [0.25, 0.25]
+    assert torch.equal(plans[0], torch.cat([plan, torch.ones(1, COLUMNS)]))
+    assert not plans[1].any()
+    assert torch.equal(x[0], x[1])
+    assert not known.any()
+
+
+def test_no_guidance_costs_no_second_row() -> None:
+    network = Rows(3.0)
+    out = Denoiser(network, with_guidance(1.0), SCHEDULE, 2)(noise(), torch.tensor([0.5]))
+    assert [len(part) for part in network.asked[0]] == [1, 1, 1, 1, 1]
+    assert torch.equal(out, torch.full(SHAPE, 3.0))
+
+
+def test_the_prefix_goes_in_clean_with_its_mask_and_comes_out_untouched() -> None:
+    network, prefix = Rows(0.5, 0.5), 9 * torch.ones(SHAPE[1], 24)  # beyond the bound on purpose
+    given = noise()
+    out = Denoiser(network, with_guidance(1.5, bound=2.0), SCHEDULE, 2, prefix=prefix)(given, torch.tensor([0.9]))
+    x, _, _, _, known = network.asked[0]
+    for row in range(2):
+        assert torch.equal(x[row, :, :24], prefix)
+        assert torch.equal(x[row, :, 24:], given[0, :, 24:])
+        assert known[row].tolist() == [1.0] * 24 + [0.0] * (SHAPE[2] - 24)
+    assert torch.equal(out[0, :, :24], prefix)
+    assert torch.equal(out[0, :, 24:], torch.full((SHAPE[1], SHAPE[2] - 24), 0.5))
+
+
+@pytest.mark.parametrize(("answer", "expected"), [(7.0, 2.0), (-7.0, -2.0), (1.0, 1.0)])
+def test_the_prediction_is_kept_within_the_bound(answer: float, expected: float) -> None:
+    out = Denoiser(Rows(answer), with_guidance(1.0, bound=2.0), SCHEDULE, 0)(noise(), torch.tensor([0.5]))
+    assert torch.equal(out, torch.full(SHAPE, expected))
+
+
+def test_a_prediction_of_noise_is_read_as_clean() -> None:
+    config = replace(TINY, diffusion=replace(TINY.diffusion, target="noise", guidance=1.0, bound=None))
+    t, given = torch.tensor([0.5]), noise()
+    out = Denoiser(Rows(0.25), config, SCHEDULE, 0)(given, t)
+    back = SCHEDULE.signal(t) * out + SCHEDULE.noise(t) * 0.25
+    assert torch.allclose(back, given, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", [ddim, dpm_solver_2m])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_sampled_window_begins_with_the_very_prefix(sampler: object, steps: int) -> None:
+    assert callable(sampler)
+    prefix = noise(1)[0, :, :32]
+    denoiser = Denoiser(tiny_engine().network, TINY, SCHEDULE, 1, torch.rand(FEATURES, COLUMNS), prefix)
+    with torch.no_grad():
+        out = sampler(denoiser, SCHEDULE, noise, uniform_times(steps))
+    assert torch.equal(out[0, :, :32], prefix)
+    assert out.abs().max() <= 5
+    assert not torch.equal(out[0, :, 32:], noise()[0, :, 32:])
+
+
+def test_the_prefix_is_continued_and_not_just_pasted() -> None:
+    rest = []
+    for seed in (1, 2):
+        denoiser = Denoiser(tiny_engine().network, TINY, SCHEDULE, 1, prefix=noise(seed)[0, :, :32])
+        with torch.no_grad():
+            rest.append(dpm_solver_2m(denoiser, SCHEDULE, noise, uniform_times(2))[0, :, 32:])
+    assert (rest[0] - rest[1]).abs().max() > 1e-3

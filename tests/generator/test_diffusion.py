@@ -1,0 +1,113 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generator.config import DiffusionConfig
+from generator.diffusion import (
+    CosineSchedule,
+    NoiseSchedule,
+    PaperSchedule,
+    clean_from,
+    diffuse,
+    make_schedule,
+    noise_from,
+)
+
+COSINE, PAPER = CosineSchedule(), PaperSchedule(50)
+BOTH = pytest.mark.parametrize("schedule", [COSINE, PAPER], ids=["cosine", "paper"])
+
+
+def at(t: float) -> torch.Tensor:
+    return torch.tensor([t])
+
+
+@BOTH
+@given(t=st.floats(0, 1, width=32))
+def test_variance_is_preserved_and_never_not_a_number(schedule: NoiseSchedule, t: float) -> None:
+    signal, noise = schedule.signal(at(t)), schedule.noise(at(t))
+    assert float(signal**2 + noise**2) == pytest.approx(1, abs=1e-6)
+    assert 0 <= signal <= 1
+    assert 0 <= noise <= 1
+
+
+@BOTH
+def test_noise_only_grows(schedule: NoiseSchedule) -> None:
+    t = torch.linspace(0, 1, 501)
+    assert (schedule.signal(t).diff() <= 0).all()
+    assert (schedule.noise(t).diff() >= 0).all()
+    assert schedule.signal(t[:1]) == 1
+    assert schedule.noise(t[:1]) == 0
+
+
+@pytest.mark.parametrize("steps", [10, 50, 200])
+def test_the_papers_product_is_exact(steps: int) -> None:
+    schedule = PaperSchedule(steps)
+    for step in (0, 1, 2, steps // 2, steps):
+        product = math.prod(1 - 0.9 * k / steps for k in range(1, step + 1))
+        signal = schedule.signal(torch.tensor(step / steps, dtype=torch.float64))
+        assert signal.item() == pytest.approx(math.sqrt(product), rel=1e-12)
+
+
+def test_most_of_the_papers_process_is_pure_noise() -> None:
+    assert float(PAPER.signal(at(0.6)) ** 2) < 1e-4
+    assert float(PAPER.signal(at(1.0)) ** 2) > 0  # nor does it ever quite end
+
+
+def test_cosine_ends_in_pure_noise() -> None:
+    assert COSINE.signal(at(1.0)).item() == 0
+    assert COSINE.noise(at(1.0)).item() == 1
+
+
+def test_the_closed_form_is_the_steps_one_by_one() -> None:
+    """Equation 1 iterated, x_k = √α_k x_{k−1} + √(1 − α_k) ε, has the closed form's mean and variance."""
+    steps, samples = 50, 100_000
+    random = torch.Generator().manual_seed(0)
+    schedule, x = PaperSchedule(steps), torch.full((samples,), 2.0)
+    for step in range(1, 16):
+        alpha = 1 - 0.9 * step / steps
+        x = math.sqrt(alpha) * x + math.sqrt(1 - alpha) * torch.randn(samples, generator=random)
+        if step in (1, 5, 15):
+            t = at(step / steps)
+            noise = torch.randn(samples, 1, 1, generator=random)
+            closed = diffuse(torch.full((samples, 1, 1), 2.0), t.expand(samples), noise, schedule)
+            spread = float(schedule.noise(t))
+            error = 5 * spread / math.sqrt(samples)
+            for sample in (x, closed):
+                assert sample.mean().item() == pytest.approx(2 * float(schedule.signal(t)), abs=error)
+                assert sample.std().item() == pytest.approx(spread, abs=error)
+
+
+@BOTH
+@settings(max_examples=50)
+@given(t=st.floats(0.02, 0.55), seed=st.integers(0, 99))
+def test_clean_and_noise_are_two_views_of_the_same(schedule: NoiseSchedule, t: float, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    clean, noise = torch.randn(2, 3, 4, 5, generator=random, dtype=torch.float64)
+    times = torch.full((3,), t, dtype=torch.float64)
+    noisy = diffuse(clean, times, noise, schedule)
+    assert torch.allclose(clean_from(noise, noisy, times, "noise", schedule), clean, atol=1e-6)
+    assert torch.allclose(noise_from(clean, noisy, times, schedule), noise, atol=1e-6)
+    assert clean_from(clean, noisy, times, "clean", schedule) is clean
+
+
+def test_each_row_of_a_batch_has_a_time_of_its_own() -> None:
+    clean, noise, times = torch.ones(2, 1, 1), torch.zeros(2, 1, 1), torch.tensor([0.0, 1.0])
+    assert diffuse(clean, times, noise, COSINE).flatten().tolist() == [1, 0]
+
+
+@BOTH
+def test_both_ends_stay_finite(schedule: NoiseSchedule) -> None:
+    x = torch.ones(2, 1, 1)
+    times = torch.tensor([0.0, 1.0])
+    assert clean_from(2 * x, x, times, "noise", schedule).isfinite().all()
+    assert noise_from(2 * x, x, times, schedule).isfinite().all()
+
+
+def test_a_configuration_names_its_schedule() -> None:
+    paper = make_schedule(DiffusionConfig("paper", "noise", steps=20, bound=None))
+    assert isinstance(paper, PaperSchedule)
+    assert paper.steps == 20
+    assert isinstance(make_schedule(DiffusionConfig("cosine", "clean", steps=20, bound=None)), CosineSchedule)
