@@ -10,6 +10,7 @@ from generator.mel import Mel
 UPDATES: Final = 8  #: multiplicative updates of the amplitudes
 ITERATIONS: Final = 24  #: of Griffin-Lim
 MOMENTUM: Final = 0.99
+REACH: Final = 24  #: frames for which partials are expected to go on turning as they did in what was heard
 
 
 class GriffinLim(nn.Module):
@@ -62,17 +63,34 @@ class GriffinLim(nn.Module):
         length = mel.shape[1] * config.hop
         # One frame more than the Mel has, so that the last hop is covered as well.
         amplitude = self.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1))
-        # Drawn on the CPU whatever the device, as the sampler's noise is.
-        angles = (torch.rand(amplitude.shape, generator=random) * (2 * torch.pi)).to(amplitude.device)
-        estimate = torch.polar(amplitude, angles)
+        estimate = torch.polar(amplitude, self._first_phases(amplitude, random, heard))
         previous = torch.zeros_like(estimate)
         for _ in range(self.iterations):
             wave = self._settle(self._inverse(estimate, length), heard)
-            projected = torch.stft(wave, config.n_fft, config.hop, window=self.window, center=True, return_complex=True)
+            projected = self._forward(wave)
             ahead = projected + MOMENTUM * (projected - previous)
             estimate = amplitude * ahead / ahead.abs().clamp(min=1e-8)
             previous = projected
         return self._settle(self._inverse(estimate, length), heard)
+
+    def _first_phases(self, amplitude: Tensor, random: torch.Generator, heard: Tensor | None) -> Tensor:
+        """Random, but where sound was heard its own, and after it turned on at the pace of its last frames."""
+        # Drawn on the CPU whatever the device, as the sampler's noise is.
+        phases = (torch.rand(amplitude.shape, generator=random) * (2 * torch.pi)).to(amplitude.device)
+        config = self.mel.config
+        last = 0 if heard is None else (len(heard) - config.n_fft // 2) // config.hop  # that no silence leaks into
+        if heard is None or last < 1:
+            return phases
+        spectrum = self._forward(heard)[:, : last + 1]
+        phases[:, : last + 1] = spectrum.angle()
+        pace = (spectrum[:, last] * spectrum[:, last - 1].conj()).angle()
+        after = phases[:, last + 1 : last + 1 + REACH]
+        after[:] = phases[:, last, None] + pace[:, None] * torch.arange(1, after.shape[1] + 1, device=phases.device)
+        return phases
+
+    def _forward(self, wave: Tensor) -> Tensor:
+        config = self.mel.config
+        return torch.stft(wave, config.n_fft, config.hop, window=self.window, center=True, return_complex=True)
 
     def _inverse(self, spectrum: Tensor, length: int) -> Tensor:
         config = self.mel.config
