@@ -115,7 +115,7 @@ class Engine:
         self.overlap = CONTINUED_OVERLAP if self.config.prefix else BLIND_OVERLAP
         self.prefix_frames = self.config.prefix // self.mels_a_frame if self.config.prefix else 0
         self.lead = max(0, self.prefix_frames - self.overlap)
-        if self.new_frames <= 0:
+        if self.window_frames <= self.prefix_frames + self.overlap:
             raise CheckpointError("this checkpoint's windows are too short to continue each other; train longer ones")
 
     def _plan_statistics(self, checkpoint: Checkpoint) -> Sound | None:
