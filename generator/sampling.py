@@ -59,9 +59,9 @@ def ddim(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource, times: T
 def dpm_solver_2m(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource, times: Tensor) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order, one denoising a step; arguments as above.
 
-    With λ = ln(a / s) and h = λ_later − λ_now, a step is x ← (s' / s) x + a' (1 − e⁻ʰ) D, where D extrapolates the last
-    two predictions of x₀. The first step starts from pure noise (λ = −∞, no history) and the last ends at s' = 0; both are
-    first order, where the formula's limit is exact.
+    With λ = ln(a / s) and h = λ_later − λ_now, a step is x ← (s' / s) x + a' (1 − e⁻ʰ) D, where D extrapolates the
+    last two predictions of x₀. The first step starts from pure noise (λ = −∞, no history), the second has it one
+    infinite step back, and the last ends at s' = 0 (λ = ∞); all three are first order, as the formula's limit is.
     """
     x = noise()
     previous, previous_lambda = None, torch.tensor(-torch.inf)

@@ -17,6 +17,6 @@ if torch.version.cuda is None and "torchaudio" not in sys.modules:
     _absent.fail_if_no_align = lambda function: function  # type: ignore[attr-defined]
     sys.modules["torchaudio._extension"] = _absent
 
-import torchaudio  # noqa: E402 - only now can it be imported
+import torchaudio  # only now can it be imported
 
 __all__ = ["torchaudio"]
