@@ -71,8 +71,8 @@ class UpBlock(nn.Module):
 class PaperUNet(nn.Module):
     """Fatten layer, three down blocks, three up blocks, thin layer.
 
-    Time is a sinusoidal embedding, not learned; mood is a learned one. It knows neither plan nor prefix, and its forward
-    takes them only so that it can be called as any network of this house.
+    Time is a sinusoidal embedding, not learned; mood is a learned one. It knows neither plan nor prefix, and its
+    forward takes them only so that it can be called as any network of this house.
     """
 
     def __init__(self, config: UNetConfig) -> None:

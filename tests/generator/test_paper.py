@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -6,11 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from generator.config import PAPER_UNET, UNetConfig
+from generator.config import (
+    PAPER_DENOISE_FIXED,
+    PAPER_NOISE,
+    PAPER_NOISE_FIXED,
+    PAPER_UNET,
+    ModelConfig,
+    UNetConfig,
+)
+from generator.denoiser import Denoiser
+from generator.diffusion import make_schedule
 from generator.moods import MOODS
 from generator.network import make_network
 from generator.paper import DownBlock, PaperUNet, ResidualLayer, UpBlock
+from generator.sampling import ancestral, dpm_solver_2m, uniform_times
 from generator.sinusoid import sinusoidal_embedding
+
+torch.set_num_threads(1)  # two would only wait for each other over so small a network
 
 SMALL = UNetConfig("paper", (8, 16, 24), 3, (1, 1), 16, frames=32)
 
@@ -132,3 +146,46 @@ def test_a_fresh_network_answers_at_a_sane_scale() -> None:
         out = network(*inputs())
     assert out.isfinite().all()
     assert 0.1 < out.std() < 30
+
+
+class Scaled(nn.Module):
+    """A network whose answers are too large by a factor, as training gone wrong makes them."""
+
+    def __init__(self, network: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.network, self.factor = network, factor
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        answer: Tensor = self.factor * self.network(*arguments)
+        return answer
+
+
+def sample(network: nn.Module, model: ModelConfig, sampler: Any) -> Tensor:
+    config = replace(model, mel=replace(model.mel, bands=16), unet=SMALL)
+    schedule = make_schedule(config.diffusion)
+    random = torch.Generator().manual_seed(0)
+    denoiser = Denoiser(network, config, schedule, mood=0)
+    with torch.no_grad():
+        times = uniform_times(config.diffusion.steps)
+        made: Tensor = sampler(denoiser, schedule, lambda: torch.randn(1, 16, 32, generator=random), times)
+    return made
+
+
+@pytest.mark.parametrize("sampler", [ancestral, dpm_solver_2m])
+@pytest.mark.parametrize("model", [PAPER_NOISE_FIXED, PAPER_DENOISE_FIXED])
+@pytest.mark.parametrize("factor", [1.0, 1e6])
+def test_the_mended_model_is_never_infinite_and_never_blank(
+    network: PaperUNet, model: ModelConfig, sampler: Any, factor: float
+) -> None:
+    """Not even untrained, nor with answers a million times too large."""
+    made = sample(Scaled(network, factor), model, sampler)
+    bound = model.diffusion.bound
+    assert bound is not None
+    assert made.isfinite().all()
+    assert made.abs().max() <= bound + 1e-4
+    assert made.std() > 0.1
+
+
+def test_the_papers_own_becomes_infinite(network: PaperUNet) -> None:
+    """Each step divides by √α_t, in all by 1 / √ᾱ_T ≈ 10⁸: an ε that is a little wrong is multiplied by that."""
+    assert sample(network, PAPER_NOISE, ancestral).abs().max() > 1e4
