@@ -1,6 +1,6 @@
 """A run's log: one JSON object a line, only ever appended to.
 
-Steps are ``{"step", "samples", "loss", "seconds"}``, some with ``"validation"``; a call begins with
+Steps are ``{"step", "samples", "loss", "gradient", "seconds"}``, some with ``"validation"``; a call begins with
 ``{"event": "start"}`` and ends with ``{"event": "stop"}``.
 """
 

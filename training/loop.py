@@ -126,6 +126,7 @@ def _loop(run: Run, bounds: Bounds, progress_bar: bool) -> None:
             bar.update()
             bar.set_postfix(loss=f"{loss:.4f}", hours=f"{run.progress.seconds / 3600:.2f}", refresh=False)
             entry: dict[str, object] = {"step": run.progress.step, "samples": run.progress.samples, "loss": loss}
+            entry["gradient"] = round(run.gradient, 4)
             if now - validated > VALIDATE_SECONDS:
                 run.validate(lambda: bool(received))
                 entry["validation"] = run.progress.validation

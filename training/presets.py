@@ -57,7 +57,8 @@ class TrainConfig:
 PRESETS: Final[dict[str, TrainConfig]] = {
     config.model.name: config
     for config in (
-        TrainConfig(BARD, 32, 1e-3, 1e-2, "inverse-sqrt", every=1200, epochs=100),
+        # At 1e-3 the loss rose from 0.17 to 2 within twenty steps, after 1,150 that were well.
+        TrainConfig(BARD, 32, 5e-4, 1e-2, "inverse-sqrt", every=1200, epochs=100),
         # The paper's three experiments ...
         TrainConfig(PAPER_NOISE, 16, 1e-4, 1e-5),
         TrainConfig(replace(PAPER_NOISE, name="paper-noise-steps"), 16, 1e-3, 1e-4, "step", gamma=0.1, every=5),

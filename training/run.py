@@ -63,6 +63,7 @@ class Run:
         )
         self.progress = Progress()
         self.bf16 = False
+        self.gradient = 0.0  # norm at the last step, before clipping
         self.steps_an_epoch = max(1, len(dataset.train) // config.batch)
         self.statistics = plan_statistics(dataset.train)
         if (found := load_state(folder)) is not None:
@@ -123,7 +124,9 @@ class Run:
         self._demand_finite("loss", loss)
         loss.backward()  # type: ignore[no-untyped-call]
         limit = MAX_GRADIENT if self.config.decay == "inverse-sqrt" else float("inf")
-        self._demand_finite("gradient", nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        self._demand_finite("gradient", norm)
+        self.gradient = norm.item()
         self.optimiser.step()
         self.progress.step += 1
         self.progress.samples += len(batch.mel)
