@@ -1,11 +1,11 @@
 import math
 
-from librosa.filters import mel as librosa_filters
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from librosa.filters import mel as librosa_filters
 
 from generator.config import BARD_MEL, DIFFWAVE_MEL, MelConfig
 from generator.mel import DIFFWAVE_FLOOR, FLOOR, Mel
