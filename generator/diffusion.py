@@ -86,12 +86,12 @@ def clean_from(prediction: Tensor, noisy: Tensor, t: Tensor, target: Target, sch
     """Read a network's output as x₀.
 
     For ε this is (x_t − s ε) / a: it grows without bound as a → 0, which is how the paper's spectrograms became
-    infinite. Dividing by at least 10⁻⁴ keeps the arithmetic finite without changing any step that has signal.
+    infinite. The floor of 10⁻¹² lies below any a of the paper's schedule; it only keeps a division by zero out.
     """
     if target == "clean":
         return prediction
     wide = t[:, None, None]
-    return (noisy - schedule.noise(wide) * prediction) / schedule.signal(wide).clamp(min=1e-4)
+    return (noisy - schedule.noise(wide) * prediction) / schedule.signal(wide).clamp(min=1e-12)
 
 
 def noise_from(clean: Tensor, noisy: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tensor:

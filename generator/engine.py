@@ -171,7 +171,7 @@ class Engine:
         shape = (1, self.config.mel.bands, self.config.unet.frames)
         # Noise is drawn on the CPU whatever the device, so that a seed means the same music everywhere.
         source = lambda: torch.randn(shape, generator=random).to(self.device)  # noqa: E731
-        sampler = ancestral if self.config.diffusion.schedule == "paper" else dpm_solver_2m
+        sampler = ancestral if self.config.unet.architecture == "paper" else dpm_solver_2m
         with torch.no_grad():
             return sampler(denoiser, self.schedule, source, uniform_times(self.steps).to(self.device))[0]
 
