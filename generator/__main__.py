@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from generator.errors import GeneratorError
 from generator.moods import MOODS, Mood, UnknownMood, parse_mood
 from generator.protocol import INTENSITIES, MAX_SEED, Controls
-from generator.settings import DEFAULT_PORT, TOKEN_VARIABLE, CommandError, load_settings
+from generator.settings import DEFAULT_PORT, TOKEN_VARIABLE, load_settings
 
 if TYPE_CHECKING:
     from generator.stream import Player
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         return _serve(options) if options.command == "serve" else _sample(options)
-    except CommandError as error:
+    except GeneratorError as error:
         sys.stderr.write(f"bardcast-generator: {error}\n")
         return error.status
     except KeyboardInterrupt:
@@ -91,16 +92,12 @@ def _sample(options: argparse.Namespace) -> int:
 def _load(options: argparse.Namespace) -> "Player":
     import torch
 
-    from generator.checkpoint import CheckpointError
     from generator.engine import load_engine
     from generator.stream import Player
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    try:
-        return Player(load_engine(options.model))
-    except CheckpointError as error:
-        raise CommandError(str(error)) from None
+    return Player(load_engine(options.model))
 
 
 def _parser() -> argparse.ArgumentParser:

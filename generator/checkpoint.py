@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from generator.config import ModelConfig
+from generator.errors import GeneratorError
 from generator.moods import MOODS
 
 FORMAT: Final = "bardcast-1"
@@ -34,7 +35,7 @@ _UNREADABLE: Final = (
 )
 
 
-class CheckpointError(Exception):
+class CheckpointError(GeneratorError):
     """The file can't be used as a model; the text is a sentence that says why."""
 
 

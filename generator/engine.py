@@ -23,6 +23,7 @@ from generator.composer import COLUMN_FRAMES, Section, write_plan
 from generator.denoiser import Denoiser
 from generator.device import bf16_is_native, pick_device
 from generator.diffusion import make_schedule
+from generator.errors import GeneratorError
 from generator.mel import Mel
 from generator.moods import MOODS
 from generator.network import make_network
@@ -38,7 +39,7 @@ CONTINUED_OVERLAP: Final = 4  #: frames, where a window continues the phases of 
 BLIND_OVERLAP: Final = 50  #: frames, where windows know nothing of each other: a cross-fade of 1 s
 
 
-class GenerationError(RuntimeError):
+class GenerationError(GeneratorError):
     """The model made something that is no sound; the text is a sentence."""
 
 

@@ -14,16 +14,16 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from generator.errors import GeneratorError
 from generator.protocol import CHANNELS, FRAME_BYTES, FRAMES_PER_SECOND, SAMPLE_RATE, Controls
 from generator.session import Engine
-from generator.settings import CommandError
 
 OPUS_BITS_PER_SECOND: Final = 160_000
 
 Pcm = npt.NDArray[np.int16]
 
 
-class OutputError(CommandError):
+class OutputError(GeneratorError):
     """A clip can't be written where it should go."""
 
 

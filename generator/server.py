@@ -11,14 +11,14 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from generator.errors import GeneratorError
 from generator.protocol import MAX_MESSAGE_BYTES
-from generator.settings import CommandError
 
 #: How long open connections get to say goodbye; with the worker's share, well within two seconds.
 GRACE_SECONDS: Final = 1
 
 
-class ListenError(CommandError):
+class ListenError(GeneratorError):
     """The address can't be listened on."""
 
 

@@ -6,21 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from generator.errors import GeneratorError
+
 TOKEN_VARIABLE: Final = "BARDCAST_TOKEN"  # noqa: S105 - the variable's name, not a token
 DEFAULT_PORT: Final = 8765
 
 
-class CommandError(Exception):
-    """The command can't be done; the text is a sentence that says what to do.
-
-    Attributes:
-        status: the exit status that goes with it.
-    """
-
-    status: ClassVar[int] = 1
-
-
-class SettingsError(CommandError):
+class SettingsError(GeneratorError):
     """The command was asked for something that it must not or can't do."""
 
     status: ClassVar[int] = 2

@@ -196,3 +196,11 @@ def test_the_gpu_is_an_addition() -> None:
     body = yaml.safe_load((ROOT / "compose.gpu.yaml").read_text(encoding="utf-8"))
     assert set(body["services"]) == {"generator"}
     assert set(body["services"]["generator"]) == {"build", "deploy"}
+
+
+def test_the_import_contract_knows_every_room_of_the_generator() -> None:
+    open_to_the_bot = {"__init__", "config", "moods", "picture", "protocol"}
+    contracts = project()["tool"]["importlinter"]["contracts"]
+    (forbidden,) = (contract["forbidden_modules"] for contract in contracts if contract["type"] == "forbidden")
+    rooms = {path.stem for path in (ROOT / "generator").glob("*.py")}
+    assert set(forbidden) == {f"generator.{room}" for room in rooms - open_to_the_bot}
