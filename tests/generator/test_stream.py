@@ -153,11 +153,12 @@ def test_every_window_has_a_seed_of_its_own_and_another_stream_others() -> None:
 @given(ear=st.integers(0, 300), ahead=st.integers(1, 400))
 @settings(max_examples=15, deadline=None)
 def test_a_state_is_what_was_heard_in_whole_columns(ear: int, ahead: int) -> None:
-    engine = ToneEngine()
+    engine = ToneEngine(prefix=40)
     client = begin(engine)
     client.fill(ear + ahead)
-    heard = client.sound()
+    heard, old = client.sound(), client.stream.section
     client.take(client.stream.change(FIGHT, still(ear)))
+    assert engine.calls[-1].state.section == old
     client.fill(client.stream.end + 1)
     for call in engine.calls[1:]:
         state, lead = call.state, len(call.state.sound) // FRAME_SAMPLES
@@ -269,6 +270,7 @@ def test_a_change_that_lands_before_an_earlier_one_takes_its_place() -> None:
     town = client.stream.section
     first = client.take(client.stream.change(FIGHT, still(200)))
     second = client.take(client.stream.change(SAD, still(100)))
+    assert engine.calls[-1].state.section == town
     assert first.start > second.start + 20
     sections = {client.stream._section_at(place) for place in range(client.stream.end + 500)}
     assert sections == {town, client.stream.section}
@@ -292,6 +294,16 @@ def test_a_slower_engine_is_asked_for_a_later_beat() -> None:
         lands.append(client.stream.change(FIGHT, still(0)).start)
         assert lands[-1] >= cost * 50 + HANDOVER
     assert lands[0] < lands[1]
+
+
+def test_a_new_mood_begins_in_the_key_that_was_heard() -> None:
+    client = begin(ToneEngine(blind=True), seed=5)
+    old = client.stream.section
+    far = next(frame for frame in range(0, 60_000, 100) if old.tonic(frame) != old.tonic(0))
+    client.fill(far + AHEAD_FRAMES)
+    client.take(client.stream.change(FIGHT, still(far)))
+    new = client.stream.section
+    assert new.tonic(new.origin) == old.tonic(new.origin) != old.tonic(0)
 
 
 # Splices

@@ -25,12 +25,14 @@ class Call:
 class ToneEngine(Engine):
     """``level`` 0 frequency for a constant; ``now`` is a clock that each window moves by ``cost`` seconds."""
 
-    def __init__(self, blind: bool = False, steady: bool = False, level: float = LEVEL, cost: float = 0.1) -> None:
-        self.config = TINY_PAPER if blind else replace(TINY)
+    def __init__(
+        self, blind: bool = False, steady: bool = False, level: float = LEVEL, cost: float = 0.1, prefix: int = 16
+    ) -> None:
+        self.config = TINY_PAPER if blind else replace(TINY, prefix=2 * prefix)
         self.name, self.steady, self.level, self.cost, self.now = "tones", steady, level, cost, 0.0
         self.window_frames = 100 if blind else 64
         self.overlap = BLIND_OVERLAP if blind else CONTINUED_OVERLAP
-        self.prefix_frames, self.mels_a_frame = (0, 0) if blind else (16, 2)
+        self.prefix_frames, self.mels_a_frame = (0, 0) if blind else (prefix, 2)
         self.lead = max(0, self.prefix_frames - self.overlap)
         self.calls: list[Call] = []
 
