@@ -31,7 +31,7 @@ from generator.plan import FEATURES
 from generator.protocol import FRAME_SAMPLES, FRAMES_PER_SECOND, SAMPLE_RATE
 from generator.sampling import ancestral, dpm_solver_2m, uniform_times
 from generator.torchaudio_shim import torchaudio
-from generator.vocoder import GriffinLim
+from generator.vocoder import GriffinLim, PaperInversion
 
 Sound = NDArray[np.float32]
 
@@ -101,7 +101,8 @@ class Engine:
         self.network = make_network(unet, mel_config.bands).eval().requires_grad_(False)
         load_state(self.network, checkpoint.part("network"), "network")
         self.network.to(self.device)
-        self.vocoder = GriffinLim(self.mel).to(self.device)
+        vocoder = PaperInversion if unet.architecture == "paper" else GriffinLim
+        self.vocoder = vocoder(self.mel).to(self.device)
         self.schedule = make_schedule(self.config.diffusion)
         self.statistics = self._plan_statistics(checkpoint)
         self.bf16 = bf16_is_native(self.device)

@@ -1,4 +1,4 @@
-"""Log-Mel → waveform: amplitudes by non-negative inversion of the filter bank, phases by fast Griffin-Lim."""
+"""Log-Mel → waveform: amplitudes by non-negative inversion of the filter bank, phases by Griffin-Lim."""
 
 from typing import Final
 
@@ -23,8 +23,7 @@ class GriffinLim(nn.Module):
         super().__init__()
         self.mel, self.iterations = mel, iterations
         window = torch.hann_window(mel.config.n_fft)
-        # DiffWave's Mel divides the spectrum by the window's norm; the spectrum that is inverted here is not divided.
-        self.norm = float(window.square().sum().sqrt()) if mel.config.scaling == "diffwave" else 1.0
+        self.norm = _window_norm(mel)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", mel.filters.T.contiguous(), persistent=False)  # [bands, bins]
 
@@ -99,3 +98,42 @@ class GriffinLim(nn.Module):
     @staticmethod
     def _settle(wave: Tensor, heard: Tensor | None) -> Tensor:
         return wave if heard is None else torch.cat([heard, wave[len(heard) :]])
+
+
+class PaperInversion(nn.Module):
+    """The paper's inversion, by librosa: non-negative least squares (L-BFGS-B), then Griffin-Lim.
+
+    For the paper's own models, and too slow to play live: several seconds a window, and at the first call some more
+    while numba compiles.
+    """
+
+    def __init__(self, mel: Mel, iterations: int = 32) -> None:
+        super().__init__()
+        self.mel, self.iterations = mel, iterations
+        self.norm = _window_norm(mel)
+
+    @torch.no_grad()
+    def forward(self, mel: Tensor, random: torch.Generator, heard: Tensor | None = None) -> Tensor:
+        """Find a waveform for a Mel; arguments as for :class:`GriffinLim`, but it can't continue what was heard."""
+        import librosa  # half a second, which nobody who plays the default model should wait
+
+        if heard is not None:
+            raise ValueError("the paper's inversion can't continue a sound")
+        config = self.mel.config
+        # One frame more than the Mel has, so that the last hop is covered as well.
+        linear = self.norm * self.mel.denormalise(torch.cat([mel, mel[:, -1:]], dim=1)).cpu().numpy()
+        amplitude = librosa.util.nnls(self.mel.filters.T.cpu().numpy(), linear)
+        wave = librosa.griffinlim(
+            amplitude,
+            n_iter=self.iterations,
+            hop_length=config.hop,
+            n_fft=config.n_fft,
+            length=mel.shape[1] * config.hop,
+            random_state=int(torch.randint(2**31, (1,), generator=random)),
+        )
+        return torch.from_numpy(wave).float()
+
+
+def _window_norm(mel: Mel) -> float:
+    """What DiffWave's Mel divides a spectrum by, and no other: the norm of the window."""
+    return float(torch.hann_window(mel.config.n_fft).norm()) if mel.config.scaling == "diffwave" else 1.0

@@ -14,7 +14,7 @@ from generator.moods import Mood
 from generator.network import make_network
 from generator.protocol import FRAME_SAMPLES, Controls
 from generator.stream import Stream
-from generator.vocoder import GriffinLim
+from generator.vocoder import GriffinLim, PaperInversion
 from tests.generator.tiny import CPU, TINY, TINY_PAPER, plan_statistics, tiny_checkpoint, tiny_engine
 
 FIGHT, SAD = Section(Controls(Mood("fight")), 7, 0), Section(Controls(Mood("sad")), 7, 40)
@@ -219,6 +219,7 @@ def test_the_real_models_windows_fit_the_wire(config: ModelConfig) -> None:
     engine = Engine(Checkpoint(config, tensors), CPU)
     if config is BARD:
         assert (engine.window_frames, engine.lead, engine.new_frames) == (256, 60, 192)
+        assert isinstance(engine.vocoder, GriffinLim)
     else:
         assert (engine.window_frames, engine.lead, engine.new_frames) == (501, 0, 451)
-    assert isinstance(engine.vocoder, GriffinLim)
+        assert isinstance(engine.vocoder, PaperInversion)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from generator.config import BARD_MEL, DIFFWAVE_MEL, MelConfig
 from generator.mel import Mel
-from generator.vocoder import GriffinLim
+from generator.vocoder import GriffinLim, PaperInversion
 
 BARD = GriffinLim(Mel(BARD_MEL))
 DIFFWAVE = GriffinLim(Mel(DIFFWAVE_MEL))
@@ -123,3 +123,16 @@ def test_no_bounded_mel_makes_a_sound_that_is_not_finite(vocoder: GriffinLim, va
 def test_silence_stays_silent(vocoder: GriffinLim) -> None:
     mel = vocoder.mel(torch.zeros(32 * vocoder.mel.config.hop))
     assert vocoder(mel, generator()).abs().max() < 10 ** (-50 / 20)
+
+
+def test_the_papers_inversion_is_as_loud_as_the_sound_and_follows_its_seed() -> None:
+    paper = PaperInversion(Mel(DIFFWAVE_MEL), iterations=4)
+    wave = 0.3 * tones(DIFFWAVE_MEL, 0.2)
+    mel = paper.mel(wave)
+    out = paper(mel, generator(1))
+    assert out.shape == wave.shape
+    assert (out.std() / wave.std()).item() == pytest.approx(1, abs=0.2)
+    assert torch.equal(out, paper(mel, generator(1)))
+    assert not torch.equal(out, paper(mel, generator(2)))
+    with pytest.raises(ValueError, match="can't continue"):
+        paper(mel, generator(), wave)
