@@ -13,6 +13,7 @@ from generator.errors import GeneratorError
 from generator.moods import MOODS, Mood, UnknownMood, parse_mood
 from generator.protocol import INTENSITIES, MAX_SEED, Controls
 from generator.settings import DEFAULT_PORT, TOKEN_VARIABLE, load_settings
+from generator.threads import share_cores
 
 if TYPE_CHECKING:
     from generator.stream import Player
@@ -27,6 +28,7 @@ MAX_CLIP_SECONDS: Final = 600  #: a clip is held in memory while its picture is 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the result is the exit status."""
+    share_cores()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:

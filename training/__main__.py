@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from generator.threads import share_cores
 from training.commands import add_run_commands
 from training.errors import Interrupted, TrainingError
 
@@ -18,6 +19,7 @@ EXIT_STATUSES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
+    share_cores()
     args = build_parser().parse_args(argv)
     earlier = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
