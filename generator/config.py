@@ -228,7 +228,7 @@ BARD: Final = ModelConfig(
     name="bard",
     mel=BARD_MEL,
     unet=UNetConfig("patched", (128, 192, 256), 1, (4, 8), 256, frames=512, plan_features=30),
-    diffusion=DiffusionConfig("cosine", "clean", steps=12, bound=5.0, guidance=1.5),
+    diffusion=DiffusionConfig("cosine", "clean", steps=8, bound=5.0, guidance=2.0),
     prefix=128,
 )
 
