@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 
 from generator.threads import share_cores
-from training.commands import add_run_commands
+from training.commands import add_run_commands, at_least_one
 from training.errors import Interrupted, TrainingError
 
 EXIT_STATUSES = (
@@ -90,7 +90,7 @@ def _add_prepare(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "source", type=Path, metavar="SRC", help="folder of <mood>/* with mp3, ogg, opus, flac, wav or m4a"
     )
     parser.add_argument("--out", type=Path, default=Path("data/prepared"), help="default: %(default)s")
-    parser.add_argument("--workers", type=_at_least_one, default=2, help="files decoded at once (default: %(default)s)")
+    parser.add_argument("--workers", type=at_least_one, default=2, help="files decoded at once (default: %(default)s)")
     parser.set_defaults(run=_prepare)
 
 
@@ -109,6 +109,9 @@ def _prepare(args: argparse.Namespace) -> int:
         say(note)
     for sentence in result.broken:
         say(f"skipped {sentence}")
+    if not any(track.clips for track in result.manifest.tracks):
+        say(f"bardcast-train: nothing in {args.source} can be trained on")
+        return 1
     if result.broken:
         say(f"{len(result.broken)} files were skipped; the rest is in {args.out}")
         return 3
@@ -116,14 +119,10 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:  # an empty variable in a script must not mean gigabytes
+        raise argparse.ArgumentTypeError(f"{text!r} names no package; leave the option out for all")
+    return names
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

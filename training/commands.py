@@ -34,10 +34,10 @@ def _add_train(subparsers: "Subparsers", say: Say, epilog: str) -> None:
     )
     parser.add_argument("--preset", default="bard", metavar="NAME", help="what to train (default: %(default)s)")
     parser.add_argument("--run", type=Path, metavar="DIR", dest="folder", help=f"default: {RUNS}/NAME")
-    parser.add_argument("--steps", type=_at_least_one, metavar="N", help="end after N steps in all")
-    parser.add_argument("--epochs", type=_at_least_one, metavar="N", help="end after N passes over the clips in all")
+    parser.add_argument("--steps", type=at_least_one, metavar="N", help="end after N steps in all")
+    parser.add_argument("--epochs", type=at_least_one, metavar="N", help="end after N passes over the clips in all")
     parser.add_argument("--minutes", type=_minutes, metavar="M", help="end after M minutes of training in all")
-    parser.add_argument("--batch", type=_at_least_one, metavar="N", help="clips a step, if not the preset's")
+    parser.add_argument("--batch", type=at_least_one, metavar="N", help="clips a step, if not the preset's")
     parser.add_argument("--widths", type=_widths, metavar="A,B,C", help="channels by level, for less compute")
     parser.set_defaults(run=lambda args: _train(args, say))
 
@@ -110,7 +110,8 @@ def _export(args: argparse.Namespace, say: Say) -> int:
     return 0
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
+    """An argparse type: a whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)

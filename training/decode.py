@@ -113,14 +113,17 @@ class Decoder:
 
     def _complaint(self) -> str:
         complaints = [found[1] for line in self._log if (found := _COMPLAINT.search(line))]
-        return complaints[0] if complaints else "no sound in it"
+        # A film without sound, say: of that ffmpeg complains in its own options' terms.
+        silent = not complaints or "matches no streams" in complaints[0]
+        return "no sound in it" if silent else complaints[0]
 
 
 def _command(path: Path, executable: str) -> list[str]:
     # "file:" and the whitelist: a name such as "concat:…", or a playlist in disguise, opens nothing else.
-    source = ffmpeg.input(f"file:{path.absolute()}", protocol_whitelist="file")
+    source = ffmpeg.input("file:", protocol_whitelist="file")
     output = ffmpeg.output(
         source["a:0"], "pipe:", format="s16le", acodec="pcm_s16le", ac=1, ar=SAMPLE_RATE, loglevel="level+info"
     )
     command: list[str] = ffmpeg.compile(output.global_args("-hide_banner", "-nostdin", "-nostats"), cmd=executable)
-    return command
+    # Only now, since ffmpeg-python can't take a name that is no valid UTF-8, and old music folders hold such names.
+    return [f"file:{path.absolute()}" if word == "file:" else word for word in command]

@@ -320,6 +320,13 @@ def shipped(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Reposito
     return repository
 
 
+@pytest.mark.parametrize("names", ["", " , "])
+def test_an_empty_list_of_packages_does_not_mean_all(names: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["corpus", "fetch", "--into", str(tmp_path), "--packages", names])
+    assert ended.value.code == 2
+
+
 def test_command_fetches_the_packages_named(
     shipped: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -160,6 +160,30 @@ def test_broken_files_are_named_counted_and_skipped(tmp_path: Path, capsys: pyte
     assert [track.source for track in load_manifest(tmp_path / "out").tracks] == ["tavern/good.ogg"]
 
 
+def test_names_that_are_no_utf_8_and_names_that_look_like_something_else(tmp_path: Path) -> None:
+    music = tmp_path / "music" / "Tavern"
+    good = tone(tmp_path / "good.ogg", 11).read_bytes()
+    music.mkdir(parents=True)
+    names = (b"old \xfc.ogg", b"-y.OGG", b"a%03d.ogg", b"new\nline.ogg", b"concat:a|b.ogg")
+    for number, name in enumerate(names):
+        (music / os.fsdecode(name)).write_bytes(good + bytes(number))
+    result = prepare(tmp_path / "music", tmp_path / "out")
+    assert result.broken == ()
+    sources = {track.source for track in load_manifest(tmp_path / "out").tracks}
+    assert sources == {f"Tavern/{os.fsdecode(name)}" for name in names}
+
+
+def test_nothing_usable_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    music = tmp_path / "music" / "sad"
+    tone(music / "short.ogg", 3)
+    film = ["-f", "lavfi", "-i", "color=duration=1:size=16x16", str(music / "film.m4a")]
+    subprocess.run([FFMPEG, "-v", "error", *film], check=True)
+    assert main(["prepare", str(tmp_path / "music"), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "skipped sad/film.m4a: film.m4a can't be decoded: no sound in it" in said
+    assert f"nothing in {tmp_path / 'music'} can be trained on" in said
+
+
 def test_a_variable_bitrate_without_a_header_is_not_taken_for_cut_off(tmp_path: Path) -> None:
     # Loud first, then silence: by the bitrate of its first second ffmpeg thinks such a file shorter or longer.
     path = tmp_path / "music" / "sad" / "vbr.mp3"
