@@ -201,8 +201,9 @@ def write_plan(section: Section, start: int, columns: int, statistics: NDArray[n
     plan[ONSET] = np.maximum(0, calm + (4.5 + 1.5 * push) * strokes * deviation[ONSET]).T
     length = HALF_BEAT * 2 * style.metre * BARS_A_PHRASE
     wave = np.sin(2 * np.pi * (middle % length) / length) / 2  # a phrase swells, ebbs, and ends where it began
-    # Every mood is as loud as the corpus on the whole: a change of scene is no change of volume.
-    plan[LOUDNESS] = statistics[-1, 0, LOUDNESS] + (0.6 * push + style.swell * wave) * deviation[LOUDNESS]
+    # Training brings every recording to one RMS, so each mood's own mean is equally loud: a change of scene is no
+    # change of volume. One mean for all would make dark moods 7 dB louder than bright ones.
+    plan[LOUDNESS] = mean[LOUDNESS] + (0.6 * push + style.swell * wave) * deviation[LOUDNESS]
     plan[BRIGHTNESS] = mean[BRIGHTNESS] + (0.5 * push + 0.3 * wave) * deviation[BRIGHTNESS]
     return plan
 
