@@ -1,5 +1,6 @@
 """Running the service: the socket, the line that says it is ready, signals, and the parent that may vanish."""
 
+import errno
 import os
 import signal
 import socket
@@ -40,10 +41,13 @@ def bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
-        raise ListenError(
-            f"can't listen on {host}:{port} ({os.strerror(error.errno or 0)}): "
-            "stop what uses it, or choose another with --port"
-        ) from None
+        foreign = error.errno == errno.EADDRNOTAVAIL
+        remedy = (
+            "choose an address of this machine with --host"
+            if foreign
+            else "stop what uses it, or choose another with --port"
+        )
+        raise ListenError(f"can't listen on {host}:{port} ({os.strerror(error.errno or 0)}): {remedy}") from None
     return bound
 
 
