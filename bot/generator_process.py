@@ -48,6 +48,7 @@ def serve_command(model: str | None) -> list[str]:
         )
     command = [
         sys.executable,
+        "-P",  # a generator.py in the folder that one happens to be in is not this generator
         "-m",
         "generator",
         "serve",

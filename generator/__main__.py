@@ -47,6 +47,7 @@ def _serve(options: argparse.Namespace) -> int:
     settings = load_settings(os.environ, host=options.host, port=options.port, token_file=options.token_file)
     with bind(settings.host, settings.port) as bound:
         player = _load(options)
+        player.stream(0, Controls(MOODS[0])).advance()  # the first window is the slowest: before anybody waits for it
 
         import torch
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -101,10 +102,9 @@ class GriffinLim(nn.Module):
 
 
 class PaperInversion(nn.Module):
-    """The paper's inversion, by librosa: non-negative least squares (L-BFGS-B), then Griffin-Lim.
+    """The paper's inversion: pseudo-inverse of the filter bank, then librosa's Griffin-Lim.
 
-    For the paper's own models, and too slow to play live: several seconds a window, and at the first call some more
-    while numba compiles.
+    For the paper's own models, and too slow to play live: the first call waits many seconds while numba compiles.
     """
 
     def __init__(self, mel: Mel, iterations: int = 32) -> None:
@@ -122,7 +122,8 @@ class PaperInversion(nn.Module):
         config = self.mel.config
         # One frame more than the Mel has, so that the last hop is covered as well.
         linear = self.norm * self.mel.denormalise(torch.cat([mel, mel[:, -1:]], dim=1)).cpu().numpy()
-        amplitude = librosa.util.nnls(self.mel.filters.T.cpu().numpy(), linear)
+        # librosa's non-negative least squares takes minutes over a Mel that is no sound's, and these often are none.
+        amplitude = np.maximum(0, np.linalg.pinv(self.mel.filters.T.cpu().numpy()) @ linear)
         wave = librosa.griffinlim(
             amplitude,
             n_iter=self.iterations,

@@ -94,19 +94,18 @@ def _add_export(subparsers: "Subparsers", say: Say, epilog: str) -> None:
         epilog=epilog,
     )
     parser.add_argument("folder", type=Path, metavar="RUN")
-    parser.add_argument(
-        "--out", type=Path, default=Path("generator/weights/bard.safetensors"), help="default: %(default)s"
-    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: RUN/export.safetensors")
     parser.set_defaults(run=lambda args: _export(args, say))
 
 
 def _export(args: argparse.Namespace, say: Say) -> int:
     from training.export import export
 
-    written = export(args.folder, args.out)
+    out = args.out or args.folder / "export.safetensors"
+    written = export(args.folder, out)
     for key, value in written.config.notes.items():
         say(f"{key}: {value}")
-    say(f"wrote {args.out}: {written.config.name}, {args.out.stat().st_size / 1e6:.1f} MB")
+    say(f"wrote {out}: {written.config.name}, {out.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

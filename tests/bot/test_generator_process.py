@@ -162,7 +162,7 @@ def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.Monkey
 def test_the_command_is_the_services_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.generator_process.missing_packages", list)
     command = serve_command("m")
-    assert command[1:4] == ["-m", "generator", "serve"]
+    assert command[1:5] == ["-P", "-m", "generator", "serve"]
     from generator.__main__ import _parser
 
     options = _parser().parse_args(command[3:])
