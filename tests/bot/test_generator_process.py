@@ -165,5 +165,5 @@ def test_the_command_is_the_services_own(monkeypatch: pytest.MonkeyPatch) -> Non
     assert command[1:5] == ["-P", "-m", "generator", "serve"]
     from generator.__main__ import _parser
 
-    options = _parser().parse_args(command[3:])
+    options = _parser().parse_args(command[4:])
     assert (options.host, options.port, options.exit_with_stdin, options.model) == ("127.0.0.1", 0, True, "m")
