@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import generator
 from bot.errors import GeneratorError
 from bot.generator_process import NICENESS, GeneratorProcess, serve_command
 from tests.bot.conftest import dice
@@ -167,3 +168,15 @@ def test_the_command_is_the_services_own(monkeypatch: pytest.MonkeyPatch) -> Non
 
     options = _parser().parse_args(command[4:])
     assert (options.host, options.port, options.exit_with_stdin, options.model) == ("127.0.0.1", 0, True, "m")
+
+
+def test_a_generator_in_the_folder_one_is_in_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "generator.py").write_text("raise SystemExit('shadowed')")
+    monkeypatch.setattr("bot.generator_process.missing_packages", list)
+    command = serve_command(None)
+    upto = command[: command.index("serve")]
+    place = str(Path(generator.__file__).parents[1])  # as an installation would provide it
+    env = {**os.environ, "PYTHONPATH": place}
+    done = subprocess.run([*upto, "--help"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert "shadowed" not in done.stderr
+    assert "serve" in done.stdout

@@ -291,3 +291,15 @@ def test_it_ends_when_its_parent_lets_go_of_stdin() -> None:
         assert process.wait(3) == 0
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+def test_the_first_window_is_made_before_the_service_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine()
+    modules = fake_modules()
+    monkeypatch.setattr(modules["generator.engine"], "load_engine", lambda _: engine)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    made: list[int] = []
+    monkeypatch.setattr("generator.server.serve", lambda *_, **__: made.append(len(engine.calls)))
+    assert main(["serve", "--port", "0"]) == 0
+    assert made == [1]

@@ -70,6 +70,9 @@ def test_train_plot_and_export_leave_a_model_that_plays(
     assert f"{out.stat().st_size / 1e6:.1f} MB" in said
     assert list(out.parent.iterdir()) == [out]
 
+    assert main(["export", str(folder)]) == 0  # without a place named, beside the run, never over what ships
+    assert (folder / "export.safetensors").stat().st_size == out.stat().st_size
+
     full, small = load_checkpoint(folder / "model.safetensors"), load_checkpoint(out)
     assert small.config.notes == full.config.notes
     for key, tensor in small.tensors.items():
