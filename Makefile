@@ -1,8 +1,8 @@
-# One command each: `make demo` to hear it, `make test` to prove it, `make check` before a commit.
+# One command each: `make demo` to hear it, `make test` to prove it, `make check` before a commit, `make slow` at length.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test slow check format clean
 
 # The stamp is newer than pyproject.toml once everything that it names is installed.
 .venv/.installed: pyproject.toml
@@ -15,6 +15,9 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	$(BIN)/python -m pytest
+
+slow: .venv/.installed
+	$(BIN)/python -m pytest -m slow
 
 check: .venv/.installed
 	$(BIN)/ruff format --check .
