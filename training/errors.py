@@ -47,6 +47,12 @@ class RunError(TrainingError):
     """A run's folder can't be gone on with, or the run went wrong."""
 
 
+class EvaluationError(TrainingError):
+    """What should be judged can't be, or there is nothing to judge it by."""
+
+    exit_status = 2
+
+
 class Interrupted(BaseException):
     """SIGINT or SIGTERM came; raised in the main thread, where the work is put down cleanly.
 
