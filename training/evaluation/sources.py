@@ -75,7 +75,8 @@ def _listen(stream: Stream, samples: int) -> LongStream:
 
 def _mono(chunk: Chunk) -> Sound:
     pcm = np.frombuffer(b"".join(chunk.frames), "<i2").reshape(-1, CHANNELS)
-    return (pcm.mean(axis=1) / 32_768).astype(np.float32)
+    mono: Sound = (pcm.mean(axis=1) / 32_768).astype(np.float32)
+    return mono
 
 
 def recorded(manifest: Manifest, split: Split, most: int) -> Iterator[Excerpt]:
