@@ -9,7 +9,6 @@ from typing import Final, Protocol
 import aiohttp
 
 from bot.errors import GeneratorError
-from generator.moods import Mood
 from generator.protocol import (
     AHEAD_FRAMES,
     AUTHORIZATION_HEADER,
@@ -24,6 +23,7 @@ from generator.protocol import (
     ServerEvent,
     SetMood,
     SetVolume,
+    Transition,
     decode_server,
     encode,
     unpack_frame,
@@ -163,6 +163,7 @@ class GeneratorClient:
         self._endpoint = endpoint
         self._listener = listener
         self._wish = wish
+        self._transition: Transition = "sudden"  # by which the wish's mood is reached
         self._seed = seed
         self._backoff = Backoff(rng or random.Random())  # noqa: S311 - jitter, not a secret
         self._stalled_seconds = stalled_seconds
@@ -184,10 +185,12 @@ class GeneratorClient:
         """Connects, in the background."""
         self._task = asyncio.create_task(self._run(), name="generator-client")
 
-    def set_mood(self, mood: Mood, intensity: int = 3) -> None:
-        """Asks for a mood: now, or as soon as the line stands. The newest wins."""
-        self._wish = Wish(Controls(mood, intensity), self._wish.volume)
-        self._news.set()
+    def set_mood(self, controls: Controls, transition: Transition = "sudden") -> None:
+        """Asks for other music: now, or as soon as the line stands. The newest wins; the same again does nothing."""
+        if controls != self._wish.controls:
+            self._wish = Wish(controls, self._wish.volume)
+            self._transition = transition
+            self._news.set()
 
     def set_volume(self, volume: float) -> None:
         """Asks for a gain of 0 to 1: now, or as soon as the line stands."""
@@ -253,7 +256,8 @@ class GeneratorClient:
             self._sent_playhead = self._playhead if start == self._playhead else -PLAYHEAD_EVERY
             self._news.set()
             self._newest = start - 1
-            opening = Open(wish.controls.mood, self._seed, wish.volume, wish.controls.intensity, start)
+            controls = wish.controls
+            opening = Open(controls.mood, self._seed, wish.volume, controls.intensity, start, controls.blend)
             await socket.send_str(encode(opening))
             sender = asyncio.create_task(self._send(socket), name="generator-client-sender")
             try:
@@ -269,12 +273,14 @@ class GeneratorClient:
         while True:
             await self._news.wait()
             self._news.clear()
-            wish, sent, playhead = self._wish, self._sent, self._playhead
+            wish, sent, playhead, transition = self._wish, self._sent, self._playhead, self._transition
             self._sent = wish
             if sent is None or wish.volume != sent.volume:
                 await socket.send_str(encode(SetVolume(wish.volume, playhead)))
             if sent is None or wish.controls != sent.controls:
-                await socket.send_str(encode(SetMood(wish.controls.mood, playhead, wish.controls.intensity)))
+                asked = wish.controls
+                change = SetMood(asked.mood, playhead, asked.intensity, asked.blend, transition)
+                await socket.send_str(encode(change))
             if playhead - self._sent_playhead >= PLAYHEAD_EVERY:
                 self._sent_playhead = playhead
                 await socket.send_str(encode(Playhead(playhead)))
@@ -306,7 +312,7 @@ class GeneratorClient:
                 elif isinstance(event, Pace):
                     self.pace = event
                 elif isinstance(event, MoodLands):
-                    self._landed = Controls(event.mood, event.intensity)
+                    self._landed = event.controls
                 self._listener.event(event)
             else:
                 if self._fatal:

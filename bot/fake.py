@@ -1,4 +1,4 @@
-"""A generator that plays one sine a mood: the real protocol on a real socket, without a model.
+"""A generator that plays one sine a mood, and both of a blend: the real protocol on a real socket, without a model.
 
 For tests and trials. It can be told to stall, to break all lines, to go away and to come back.
 """
@@ -41,6 +41,7 @@ from generator.protocol import (
 PITCHES: Final[dict[Mood, float]] = {mood: 440 * 2 ** (place / 6) for place, mood in enumerate(MOODS)}
 AMPLITUDE: Final = 8_000.0  #: at full volume, in units of int16
 FADE_FRAMES: Final = 10
+SLOW_FADE_FRAMES: Final = 100  #: of a slow transition
 LATENCY_FRAMES: Final = 10  #: a change lands this far past the playhead
 
 
@@ -52,6 +53,7 @@ class _Stream:
     volume: float
     place: int
     playhead: int
+    fade: int = FADE_FRAMES
     phases: dict[Mood, float] = field(default_factory=dict)
     gains: dict[Mood, float] = field(default_factory=dict)
     past: dict[int, tuple[dict[Mood, float], dict[Mood, float]]] = field(default_factory=dict)
@@ -66,12 +68,13 @@ class _Stream:
         """The next frame; gains approach their goals in steps of a fade's length."""
         self.past[self.place] = (dict(self.phases), dict(self.gains))
         self.past.pop(self.place - 3 * AHEAD_FRAMES, None)
-        goals = dict.fromkeys(self.gains, 0.0) | {self.controls.mood: self.volume}
+        moods = self.controls.moods
+        goals = dict.fromkeys(self.gains, 0.0) | dict.fromkeys(moods, self.volume / len(moods))
         ramp = np.arange(1, FRAME_SAMPLES + 1) / FRAME_SAMPLES
         sound: NDArray[np.float64] = np.zeros(FRAME_SAMPLES)
         for mood, goal in goals.items():
             gain = self.gains.get(mood, 0.0 if self.gains else goal)
-            step = max(-1 / FADE_FRAMES, min(1 / FADE_FRAMES, goal - gain))
+            step = max(-1 / self.fade, min(1 / self.fade, goal - gain))
             turn = 2 * math.pi * PITCHES[mood] / SAMPLE_RATE
             phase = self.phases.get(mood, 0.0)
             sound += (gain + step * ramp) * np.sin(phase + turn * np.arange(FRAME_SAMPLES))
@@ -86,6 +89,7 @@ class FakeGenerator:
 
     Attributes:
         opens: each stream's opening message, in order.
+        changes: each change of mood that was asked of a stream, in order.
         stalled: set it, and no frame is sent though the lines stand.
         deaf: set it, and what clients ask of a stream is not done.
         problem: sent to each client in answer to its opening, where set.
@@ -99,6 +103,7 @@ class FakeGenerator:
             speed: frames made per frame's time; below 1 it is too slow.
         """
         self.opens: list[Open] = []
+        self.changes: list[SetMood] = []
         self.stalled = False
         self.deaf = False
         self.problem: Problem | None = None
@@ -177,12 +182,13 @@ class FakeGenerator:
                         await _tell(socket, self.problem)
                         if self.problem.fatal:
                             break
-                    controls = Controls(asked.mood, asked.intensity)
-                    stream = _Stream(controls, float(asked.volume), asked.start, asked.start)
+                    stream = _Stream(asked.controls, float(asked.volume), asked.start, asked.start)
                     await _tell(socket, Opened("sines"))
-                    await _tell(socket, MoodLands(asked.mood, asked.intensity, asked.start))
+                    await _tell(socket, MoodLands(asked.mood, asked.intensity, asked.start, asked.blend))
                     maker = asyncio.create_task(self._make(socket, stream))
                 elif stream is not None and not self.deaf:
+                    if isinstance(asked, SetMood):
+                        self.changes.append(asked)
                     await _obey(socket, stream, asked)
         finally:
             self._sockets.discard(socket)
@@ -212,11 +218,13 @@ async def _obey(socket: web.WebSocketResponse, stream: _Stream, asked: SetMood |
         return
     if isinstance(asked, SetVolume):
         stream.volume = float(asked.volume)
+        stream.fade = FADE_FRAMES
     else:
-        stream.controls = Controls(asked.mood, asked.intensity)
+        stream.controls = asked.controls
+        stream.fade = FADE_FRAMES if asked.transition == "sudden" else SLOW_FADE_FRAMES
     stream.turn_back(asked.playhead + LATENCY_FRAMES)
     if isinstance(asked, SetMood):
-        await _tell(socket, MoodLands(asked.mood, asked.intensity, stream.place))
+        await _tell(socket, MoodLands(asked.mood, asked.intensity, stream.place, asked.blend))
 
 
 async def _tell(socket: web.WebSocketResponse, event: ServerEvent) -> None:

@@ -195,7 +195,7 @@ class Stage:
                 if self._done.changes:  # the first was asked for when the stream was opened, and has landed
                     self._lands.pop(mood, None)
                     self._turning = mood
-                    self._client.set_mood(mood)
+                    self._client.set_mood(Controls(mood))
                 self._done.changes.append(Change(mood, heard, clock()))
             if self._order.fast:
                 await self._supply()

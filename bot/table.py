@@ -117,7 +117,7 @@ class Table:
         """Turns to another mood or intensity; False when that plays, or was asked for, already."""
         if controls == self._client.wish.controls:
             return False
-        self._client.set_mood(controls.mood, controls.intensity)
+        self._client.set_mood(controls)
         self._since = datetime.now(UTC)
         return True
 

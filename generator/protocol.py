@@ -14,7 +14,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar, get_args
 
 from generator.moods import MOODS, Mood, UnknownMood
 
@@ -29,6 +29,8 @@ MAX_MESSAGE_BYTES: Final = 4_096  #: of a client's text message
 MAX_FRAME_INDEX: Final = 2**48  #: thousands of years
 MAX_SEED: Final = 2**32 - 1
 INTENSITIES: Final = range(1, 6)  #: 1 is calm, 3 is the mood as it is, 5 is all it has
+Transition = Literal["sudden", "slow"]  #: a new scene on the next beat, or one that grows out of the last
+TRANSITIONS: Final[tuple[Transition, ...]] = get_args(Transition)
 AUTHORIZATION_HEADER: Final = "Authorization"  #: ``Bearer <shared token>``
 
 _HEADER: Final = struct.Struct("<Q")
@@ -40,20 +42,30 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What the table asks of the music.
+    """What the table asks of the music. Equal controls are the same music.
 
     Attributes:
         mood: one of the eight.
         intensity: 1 to 5.
+        blend: a second mood, halfway to which the music lies; a mood blended with itself is that mood: ``None``.
     """
 
     mood: Mood
     intensity: int = 3
+    blend: Mood | None = None
 
     def __post_init__(self) -> None:
-        if self.mood not in MOODS:
-            raise ProtocolError(str(UnknownMood(self.mood)))
+        for each in self.moods:
+            if each not in MOODS:
+                raise ProtocolError(str(UnknownMood(each)))
         _need_int("intensity", self.intensity, INTENSITIES.start, INTENSITIES.stop - 1)
+        if self.blend == self.mood:
+            object.__setattr__(self, "blend", None)
+
+    @property
+    def moods(self) -> tuple[Mood, ...]:
+        """The mood, and the one that is blended in."""
+        return (self.mood,) if self.blend is None else (self.mood, self.blend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,7 @@ class Open:
         seed: 0 to 2³² − 1; the same seed and controls give the same music.
         volume: 0 to 1, linear gain.
         start: place of the first frame; a client that reconnects goes on counting where it was.
+        blend: a second mood, or ``None``.
     """
 
     type: ClassVar[str] = "open"
@@ -74,12 +87,18 @@ class Open:
     volume: float = 1.0
     intensity: int = 3
     start: int = 0
+    blend: Mood | None = None
 
     def __post_init__(self) -> None:
-        Controls(self.mood, self.intensity)
+        _ = self.controls
         _need_int("seed", self.seed, 0, MAX_SEED)
         _need_gain(self.volume)
         _need_int("start", self.start, 0, MAX_FRAME_INDEX)
+
+    @property
+    def controls(self) -> Controls:
+        """What is asked of the music."""
+        return Controls(self.mood, self.intensity, self.blend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +109,27 @@ class SetMood:
         mood: one of the eight.
         playhead: place of the next frame that the client will play.
         intensity: 1 to 5.
+        blend: a second mood, or ``None``.
+        transition: whether the new mood begins on a beat, or the old one turns into it over some seconds.
     """
 
     type: ClassVar[str] = "mood"
     mood: Mood
     playhead: int
     intensity: int = 3
+    blend: Mood | None = None
+    transition: Transition = "sudden"
 
     def __post_init__(self) -> None:
-        Controls(self.mood, self.intensity)
+        _ = self.controls
         _need_int("playhead", self.playhead, 0, MAX_FRAME_INDEX)
+        if self.transition not in TRANSITIONS:
+            raise ProtocolError(f"transition is one of: {', '.join(TRANSITIONS)}")
+
+    @property
+    def controls(self) -> Controls:
+        """What is asked of the music."""
+        return Controls(self.mood, self.intensity, self.blend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +177,12 @@ class MoodLands:
     mood: Mood
     intensity: int
     frame: int
+    blend: Mood | None = None
+
+    @property
+    def controls(self) -> Controls:
+        """What lands."""
+        return Controls(self.mood, self.intensity, self.blend)
 
 
 @dataclass(frozen=True, slots=True)

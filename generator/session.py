@@ -27,6 +27,7 @@ from generator.protocol import (
     ServerEvent,
     SetMood,
     SetVolume,
+    Transition,
     decode_client,
     encode,
     pack_frame,
@@ -61,7 +62,9 @@ class Stream(Protocol):
     @property
     def end(self) -> int: ...  # noqa: D102
     def advance(self) -> Chunk: ...  # noqa: D102
-    def change(self, controls: Controls, playhead: Callable[[], int]) -> Chunk: ...  # noqa: D102
+    def change(  # noqa: D102
+        self, controls: Controls, playhead: Callable[[], int], transition: Transition
+    ) -> Chunk: ...
     def set_volume(self, volume: float, playhead: int) -> Chunk: ...  # noqa: D102
 
 
@@ -111,7 +114,7 @@ class Session:
         self._blocked_since: float | None = None  # when the send in hand began
         self._wanted = asyncio.Event()  # something changed that the maker may wait for
         self._sendable = asyncio.Event()  # ... or the sender
-        self._mood: Controls | None = None  # asked for and not begun; the newest wins
+        self._mood: SetMood | None = None  # asked for and not begun; the newest wins
         self._volume: float | None = None
 
     async def run(self, claim: Callable[[], bool]) -> None:
@@ -189,7 +192,7 @@ class Session:
                 raise ProtocolError("this stream is open already: open another connection for another stream")
             case SetMood():
                 self._move_playhead(message.playhead)
-                self._mood = Controls(message.mood, message.intensity)
+                self._mood = message
             case SetVolume():
                 self._move_playhead(message.playhead)
                 self._volume = message.volume
@@ -226,14 +229,14 @@ class Session:
 
     async def _make(self, opening: Open) -> None:
         self._put(Opened(self._engine.name))
-        controls = Controls(opening.mood, opening.intensity)
+        controls = opening.controls
 
         def begin() -> tuple[Stream, Chunk]:
             stream = self._engine.stream(opening.seed, controls, opening.volume, opening.start)
             return stream, stream.advance()
 
         (stream, chunk), seconds = await self._compute(Priority.URGENT, begin)
-        landing = MoodLands(controls.mood, controls.intensity, chunk.start if chunk.lands is None else chunk.lands)
+        landing = _landing(controls, chunk.start if chunk.lands is None else chunk.lands)
         self._hand_over(chunk, landing)
         self._count("first", chunk, seconds)
         while True:
@@ -249,13 +252,14 @@ class Session:
                 chunk, seconds = await self._compute(Priority.WINDOW, stream.advance)
             else:
                 wanted, self._mood = self._mood, None
-                if wanted == controls:  # the same button pressed twice: it plays already, or is about to
+                if wanted.controls == controls:  # the same button pressed twice: it plays already, or is about to
                     self._put(landing)
                     continue
-                kind, controls = "change", wanted
-                chunk, seconds = await self._compute(Priority.URGENT, partial(stream.change, controls, self._ear))
+                kind, controls = "change", wanted.controls
+                change = partial(stream.change, controls, self._ear, wanted.transition)
+                chunk, seconds = await self._compute(Priority.URGENT, change)
             if chunk.lands is not None:
-                landing = MoodLands(controls.mood, controls.intensity, chunk.lands)
+                landing = _landing(controls, chunk.lands)
             self._hand_over(chunk, None if chunk.lands is None else landing)
             self._count(kind, chunk, seconds)
 
@@ -340,3 +344,7 @@ class Session:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._socket.send_text(encode(end.problem))
                 await self._socket.close(end.close, end.problem.code)
+
+
+def _landing(controls: Controls, frame: int) -> MoodLands:
+    return MoodLands(controls.mood, controls.intensity, frame, controls.blend)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from generator.composer import COLUMN_FRAMES, Section
 from generator.engine import Engine, Sound, State, Window
 from generator.moods import MOODS
-from generator.protocol import AHEAD_FRAMES, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Controls
+from generator.protocol import AHEAD_FRAMES, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Controls, Transition
 from generator.stereo import widen
 
 HANDOVER: Final = 15  #: frames between computing a change and its landing: the wire, and what the client has encoded
@@ -84,12 +84,13 @@ class Stream:
         self._splice(window, start, self.engine.overlap)
         return Chunk(start, self._render(start, self.end), start if first else None)
 
-    def change(self, controls: Controls, playhead: Callable[[], int]) -> Chunk:
+    def change(self, controls: Controls, playhead: Callable[[], int], transition: Transition = "sudden") -> Chunk:
         """Turn to another mood or intensity, on the next beat that can be reached.
 
         Args:
             controls: the new ones.
             playhead: tells the next frame that will be played; asked before and after computing.
+            transition: at once, or over some seconds.
 
         Returns:
             Frames that replace those from ``chunk.start`` on.
@@ -122,8 +123,8 @@ class Stream:
         return Chunk(start, self._render(start, self.end))
 
     def _compute(self, state: State, section: Section) -> Window:
-        mood = MOODS.index(section.controls.mood)
-        entropy = [self.seed, state.position, mood, section.controls.intensity]
+        controls = section.controls
+        entropy = [self.seed, state.position, controls.intensity, *(MOODS.index(mood) for mood in controls.moods)]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         begin = self._clock()
         window = self.engine.window(state, section, seed)

@@ -69,11 +69,31 @@ async def test_frames_come_up_to_the_credit_and_no_further(
 async def test_a_change_lands_soon_and_the_newest_wins(client: GeneratorClient, ear: Ear) -> None:
     await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
     play(client, ear, 50)
-    client.set_mood(FIGHT)
-    client.set_mood(SAD, 5)
+    client.set_mood(Controls(FIGHT))
+    client.set_mood(Controls(SAD, 5))
     await until(lambda: MoodLands(SAD, 5, 60) in ear.events)
     await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
     assert not any(isinstance(event, MoodLands) and event.mood == FIGHT for event in ear.events)
+
+
+async def test_a_blend_and_how_it_is_reached_are_told_and_the_same_again_is_not(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator
+) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    client.set_mood(Controls(FIGHT, 4, SAD), "slow")
+    await until(lambda: MoodLands(FIGHT, 4, 10, SAD) in ear.events)
+    client.set_mood(Controls(FIGHT, 4, SAD))
+    client.set_volume(0.3)
+    client.set_mood(Controls(FIGHT))
+    await until(lambda: MoodLands(FIGHT, 3, 10) in ear.events)
+    assert [(each.controls, each.transition) for each in fake.changes] == [
+        (Controls(FIGHT, 4, SAD), "slow"),
+        (Controls(FIGHT), "sudden"),
+    ]
+    client.set_mood(Controls(SAD, 1, TAVERN))
+    fake.break_lines()
+    await until(lambda: len(fake.opens) == 2)
+    assert fake.opens[1].controls == Controls(SAD, 1, TAVERN)
 
 
 async def test_it_resumes_where_the_buffer_ends(client: GeneratorClient, ear: Ear, fake: FakeGenerator) -> None:
@@ -97,8 +117,8 @@ async def test_what_was_asked_while_away_is_what_it_opens_with(
     play(client, ear, 100)
     await fake.leave()
     await until(lambda: any(isinstance(event, Away) for event in ear.events))
-    client.set_mood(FIGHT)
-    client.set_mood(SAD, 2)
+    client.set_mood(Controls(FIGHT))
+    client.set_mood(Controls(SAD, 2))
     client.set_volume(0.25)
     await fake.come()
     await until(lambda: len(fake.opens) == 2)
@@ -113,7 +133,7 @@ async def test_a_change_that_a_server_took_to_its_grave_is_made_by_the_next(
 ) -> None:
     await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
     fake.deaf = True
-    client.set_mood(FIGHT)
+    client.set_mood(Controls(FIGHT))
     await asyncio.sleep(0.1)
     fake.deaf = False
     fake.break_lines()

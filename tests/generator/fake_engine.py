@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from generator.moods import MOODS
-from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE, Controls
+from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE, Controls, Transition
 
 WINDOW = 50  #: frames
 
@@ -54,9 +54,9 @@ class FakeStream:
         self.engine.work(f"advance {self.controls.mood}")
         return self._frames(start, start + WINDOW, None)
 
-    def change(self, controls: Controls, playhead: Callable[[], int]) -> FakeChunk:
+    def change(self, controls: Controls, playhead: Callable[[], int], transition: Transition = "sudden") -> FakeChunk:
         playhead()
-        self.engine.work(f"change {controls.mood}")
+        self.engine.work(" ".join(["change" if transition == "sudden" else "turn", *controls.moods]))
         start = min(playhead() + self.margin, self.end)
         self.controls = controls
         return self._frames(start, start + WINDOW, start)

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.moods import MOODS
+from generator.moods import MOODS, Mood
 from generator.protocol import (
     FRAME_BYTES,
     MAX_FRAME_INDEX,
     MAX_MESSAGE_BYTES,
     MAX_SEED,
+    TRANSITIONS,
     ClientMessage,
+    Controls,
     MoodLands,
     Open,
     Opened,
@@ -33,20 +35,36 @@ from generator.protocol import (
     unpack_frame,
 )
 
+FIGHT = Mood("fight")
 moods = st.sampled_from(MOODS)
 places = st.integers(0, MAX_FRAME_INDEX)
 gains = st.floats(0, 1)
 intensities = st.integers(1, 5)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 client_messages = st.one_of(
-    st.builds(Open, mood=moods, seed=st.integers(0, MAX_SEED), volume=gains, intensity=intensities, start=places),
-    st.builds(SetMood, mood=moods, playhead=places, intensity=intensities),
+    st.builds(
+        Open,
+        mood=moods,
+        seed=st.integers(0, MAX_SEED),
+        volume=gains,
+        intensity=intensities,
+        start=places,
+        blend=st.none() | moods,
+    ),
+    st.builds(
+        SetMood,
+        mood=moods,
+        playhead=places,
+        intensity=intensities,
+        blend=st.none() | moods,
+        transition=st.sampled_from(TRANSITIONS),
+    ),
     st.builds(SetVolume, volume=gains, playhead=places),
     st.builds(Playhead, frame=places),
 )
 server_events = st.one_of(
     st.builds(Opened, model=st.text()),
-    st.builds(MoodLands, mood=moods, intensity=intensities, frame=places),
+    st.builds(MoodLands, mood=moods, intensity=intensities, frame=places, blend=st.none() | moods),
     st.builds(Pace, audio_seconds=finite, compute_seconds=finite),
     st.builds(Problem, code=st.text(), message=st.text(), fatal=st.booleans()),
 )
@@ -56,7 +74,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     max_leaves=10,
 )
 field_names = st.sampled_from(
-    ["mood", "seed", "volume", "intensity", "start", "playhead", "frame", "self", "type", "kind"]
+    ["mood", "seed", "volume", "intensity", "start", "playhead", "frame", "self", "type", "kind", "blend", "transition"]
 )
 
 
@@ -155,6 +173,11 @@ def test_deep_nesting_raises_nothing_else(opening: str, room: str) -> None:
         '{"type":"playhead","frame":0,"more":1}',
         '{"type":"mood","mood":"Fight","playhead":0}',
         '{"type":"mood","mood":null,"playhead":0}',
+        '{"type":"mood","mood":"fight","playhead":0,"blend":"brawl"}',
+        '{"type":"mood","mood":"fight","playhead":0,"blend":false}',
+        '{"type":"mood","mood":"fight","playhead":0,"transition":"soon"}',
+        '{"type":"mood","mood":"fight","playhead":0,"transition":null}',
+        '{"type":"open","mood":"fight","seed":0,"blend":"Sad"}',
         '{"type":"open","mood":"fight","seed":4294967296}',
         '{"type":"open","mood":"fight","seed":0,"intensity":6}',
         '{"type":"opened","model":"x"}',
@@ -167,6 +190,32 @@ def test_deep_nesting_raises_nothing_else(opening: str, room: str) -> None:
 def test_what_breaks_a_rule_is_refused(text: str) -> None:
     with pytest.raises(ProtocolError):
         decode_client(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ('{"type":"open","mood":"fight","seed":1}', Controls(FIGHT)),
+        ('{"type":"mood","mood":"fight","playhead":9,"intensity":5}', Controls(FIGHT, 5)),
+    ],
+)
+def test_what_a_client_said_before_there_were_blends_still_means_the_same(text: str, meant: Controls) -> None:
+    message = decode_client(text)
+    assert isinstance(message, Open | SetMood)
+    assert message.controls == meant
+    assert isinstance(message, Open) or message.transition == "sudden"
+    assert decode_server('{"type":"lands","mood":"fight","intensity":3,"frame":9}') == MoodLands(FIGHT, 3, 9)
+
+
+@given(moods, st.none() | moods, intensities)
+def test_equal_controls_are_equal_music(mood: Mood, blend: Mood | None, intensity: int) -> None:
+    """A mood blended with itself is the mood, wherever it is said."""
+    controls = Controls(mood, intensity, blend)
+    assert (controls == Controls(mood, intensity)) is (blend in (None, mood))
+    assert controls.moods == ((mood,) if blend in (None, mood) else (mood, blend))
+    for message in (Open(mood, 1, 1.0, intensity, 0, blend), SetMood(mood, 0, intensity, blend)):
+        assert message.controls == controls
+    assert MoodLands(mood, intensity, 0, blend).controls == controls
 
 
 def test_an_unknown_mood_is_answered_with_the_eight() -> None:
