@@ -42,6 +42,11 @@ class Excerpt:
         minutes, seconds = divmod(round(self.start), 60)
         return f"{self.track} at {minutes}:{seconds:02d}"
 
+    @property
+    def heard(self) -> Sound:
+        """Its sound, fit to be measured: silence where it is not finite, and nothing 18 dB beyond full scale."""
+        return np.clip(np.nan_to_num(self.sound, nan=0.0, posinf=0.0, neginf=0.0), -8.0, 8.0)
+
     def clips(self) -> Iterator["Excerpt"]:
         """Its whole clips of 10 s, one after the other; none if it is shorter."""
         for first in range(0, len(self.sound) - CLIP_SAMPLES + 1, CLIP_SAMPLES):
