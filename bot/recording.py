@@ -1,19 +1,19 @@
-"""What the demo's table heard, in a file: Ogg Opus or WAV."""
+"""What was heard, in a file: Ogg Opus or WAV."""
 
 import contextlib
 import tempfile
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import av
-import numpy as np
 from av.audio.stream import AudioStream
 
 from bot.errors import DemoError
 from bot.jitter_buffer import Frame
+from bot.opus import OpusEncoder
 from generator.protocol import CHANNELS, FRAME_SAMPLES, SAMPLE_RATE
 
 SUFFIXES: Final = (".ogg", ".wav")
@@ -50,7 +50,8 @@ def write_sound(path: Path, frames: Sequence[Frame]) -> None:
         if path.suffix.lower() == ".wav":
             _write_wav(path, frames)
         else:
-            _write_ogg(path, frames)
+            encoder = OpusEncoder(_BITRATE)
+            write_packets(path, map(encoder.encode, frames))
     except OSError as error:  # PyAV's errors are of its kin
         with contextlib.suppress(OSError):
             path.unlink()
@@ -66,17 +67,19 @@ def _write_wav(path: Path, frames: Sequence[Frame]) -> None:
             file.writeframesraw(frame.astype("<i2").tobytes())
 
 
-def _write_ogg(path: Path, frames: Sequence[Frame]) -> None:
-    with av.open(str(path), "w", format="ogg") as container:
-        stream = container.add_stream("libopus", rate=SAMPLE_RATE, options={"application": "audio"})
+def write_packets(file: Path | BinaryIO, packets: Iterable[bytes]) -> None:
+    """Writes Opus packets of 20 ms one after the other as an Ogg Opus file, as they are."""
+    with av.open(file, "w", format="ogg") as container:
+        # An encoder that is never given a sound: from it Ogg learns the head of an Opus stream (RFC 7845, section 5.1).
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE)
         assert isinstance(stream, AudioStream)  # noqa: S101 - tells the type checker what libopus is
         stream.codec_context.layout = "stereo"
         stream.codec_context.format = "s16"
-        stream.codec_context.bit_rate = _BITRATE
-        for place, frame in enumerate(frames):
-            audio = av.AudioFrame.from_ndarray(np.ascontiguousarray(frame).reshape(1, -1), "s16", "stereo")
-            audio.sample_rate = SAMPLE_RATE
-            audio.time_base = Fraction(1, SAMPLE_RATE)
-            audio.pts = place * FRAME_SAMPLES
-            container.mux(stream.encode(audio))
-        container.mux(stream.encode(None))
+        container.start_encoding()
+        for place, data in enumerate(packets):
+            packet = av.Packet(data)
+            packet.stream = stream
+            packet.time_base = Fraction(1, SAMPLE_RATE)
+            packet.pts = packet.dts = place * FRAME_SAMPLES
+            packet.duration = FRAME_SAMPLES
+            container.mux_one(packet)

@@ -30,26 +30,36 @@ _FAINT: Final = "#8a8791"
 _TICKS: Final = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
 
-def log_spectrogram(audio: NDArray[np.float32], sample_rate: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def log_spectrogram(
+    audio: NDArray[np.float32],
+    sample_rate: int,
+    *,
+    fft: int = _FFT,
+    hop: int = _HOP,
+    bands_per_octave: int = BANDS_PER_OCTAVE,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Level by time and logarithmic frequency.
 
     Args:
         audio: (samples,) or (samples, channels), full scale ±1.
         sample_rate: in Hz.
+        fft: samples in a window.
+        hop: samples from one column to the next; more where there would be more than ``MAX_COLUMNS``.
+        bands_per_octave: how finely pitches are told apart.
 
     Returns:
         Levels in dB, (bands, columns), where 0 is a sine at full scale; the bands' centres in Hz.
     """
     mono = audio.mean(axis=1) if audio.ndim == 2 else audio
-    hop = max(_HOP, -(-len(mono) // MAX_COLUMNS))
+    hop = max(hop, -(-len(mono) // MAX_COLUMNS))
     columns = max(1, -(-len(mono) // hop))
-    padded = np.zeros(columns * hop + _FFT, np.float32)
-    padded[_FFT // 2 : _FFT // 2 + len(mono)] = mono
+    padded = np.zeros(columns * hop + fft, np.float32)
+    padded[fft // 2 : fft // 2 + len(mono)] = mono
     top = min(HIGHEST_HZ, sample_rate / 2)
-    centres = LOWEST_HZ * 2 ** np.arange(0, np.log2(top / LOWEST_HZ), 1 / BANDS_PER_OCTAVE)
-    weights = _bands(centres, sample_rate)
-    window = np.hanning(_FFT).astype(np.float32)
-    views = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[: columns * hop : hop]
+    centres = LOWEST_HZ * 2 ** np.arange(0, np.log2(top / LOWEST_HZ), 1 / bands_per_octave)
+    weights = _bands(centres, sample_rate / fft, fft // 2 + 1, bands_per_octave)
+    window = np.hanning(fft).astype(np.float32)
+    views = np.lib.stride_tricks.sliding_window_view(padded, fft)[: columns * hop : hop]
     levels = np.empty((len(centres), columns), np.float32)
     # Block by block: ten minutes would else need gigabytes for a picture of a thousand columns.
     for start in range(0, columns, _BLOCK_COLUMNS):
@@ -136,14 +146,12 @@ def _draw_marks(axes: "Axes", marks: Sequence[Mark], seconds: float) -> None:
         )
 
 
-def _bands(centres: NDArray[np.float64], sample_rate: int) -> NDArray[np.float32]:
+def _bands(centres: NDArray[np.float64], bin_hz: float, bins: int, bands_per_octave: int) -> NDArray[np.float32]:
     """(bands, bins): triangles of one band's spacing; where that is finer than a bin, the two bins around a centre."""
-    place = centres / (sample_rate / _FFT)
-    width = np.maximum(place * (2 ** (1 / BANDS_PER_OCTAVE) - 1), 1.0)
-    bins = np.arange(_FFT // 2 + 1)
-    weights: NDArray[np.float32] = np.maximum(0.0, 1 - np.abs(bins - place[:, None]) / width[:, None]).astype(
-        np.float32
-    )
+    place = centres / bin_hz
+    width = np.maximum(place * (2 ** (1 / bands_per_octave) - 1), 1.0)
+    distance = np.abs(np.arange(bins) - place[:, None]) / width[:, None]
+    weights: NDArray[np.float32] = np.maximum(0.0, 1 - distance).astype(np.float32)
     return weights
 
 
