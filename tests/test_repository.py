@@ -22,7 +22,7 @@ from training.corpus import load_pieces
 ROOT: Final = Path(__file__).resolve().parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES: Final = sorted(path for pattern in ("*.md", "docs/*.md") for path in ROOT.glob(pattern))
-PACKAGES: Final = ("benchmarks", "bot", "generator", "training")
+PACKAGES: Final = ("benchmarks", "bot", "generator", "training", "training/evaluation")
 
 
 def section(title: str) -> str:
@@ -51,7 +51,7 @@ def test_the_file_tree_is_the_one_there_is() -> None:
     drawn: set[str] = set()
     folder = ""
     for line in section("Architecture").splitlines():
-        if heading := re.fullmatch(r" {4}(\w+)/", line):
+        if heading := re.fullmatch(r" {4}([\w/]+)/", line):
             folder = heading[1]
         elif entry := re.fullmatch(r" {6}(\w+\.py) {2,}\S.*", line):
             drawn.add(f"{folder}/{entry[1]}")

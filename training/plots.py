@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,10 @@ from generator.moods import MOODS, Mood
 from generator.protocol import Controls
 from training import log
 from training.data import Clips, Dataset, load_dataset
+from training.drawing import BACKGROUND, FIRST, INK, SECOND, new_figure, save
 from training.errors import RunError
 from training.manifest import load_manifest
 from training.run import MODEL_NAME
-from training.state import unwritable
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LOSS_NAME: Final = "loss.png"
 SAMPLES_NAME: Final = "samples.png"
@@ -29,11 +26,6 @@ SEED: Final = 7
 SMOOTHING: Final = 50  #: the curve is an average over this part of the run behind each point
 
 Spectrogram = NDArray[np.float32]
-
-_BACKGROUND: Final = "#101014"
-_INK: Final = "#e8e6e3"
-_TRAIN: Final = "#c9a227"
-_HELD_OUT: Final = "#4c956c"
 
 
 def draw_loss(folder: Path) -> Path:
@@ -51,14 +43,14 @@ def draw_loss(folder: Path) -> Path:
     samples = np.array([entry["samples"] for entry in steps], float)
     losses = np.array([entry["loss"] for entry in steps], float)
     held_out = [(e["samples"], e["validation"]) for e in entries if e.get("validation") is not None and "samples" in e]
-    figure = _figure(9, 5)
-    axes = figure.add_axes((0.09, 0.13, 0.88, 0.77), facecolor=_BACKGROUND)
+    figure = new_figure(9, 5)
+    axes = figure.add_axes((0.09, 0.13, 0.88, 0.77), facecolor=BACKGROUND)
     plain = FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value / 1e6:g} M")
-    axes.plot(samples, losses, color=_TRAIN, alpha=0.25, linewidth=0.6)
-    axes.plot(samples, smooth(losses), color=_TRAIN, linewidth=1.8, label="training, smoothed")
+    axes.plot(samples, losses, color=FIRST, alpha=0.25, linewidth=0.6)
+    axes.plot(samples, smooth(losses), color=FIRST, linewidth=1.8, label="training, smoothed")
     if held_out:
         axes.plot(
-            *zip(*held_out, strict=True), color=_HELD_OUT, marker="o", markersize=4, label="held out, averaged weights"
+            *zip(*held_out, strict=True), color=SECOND, marker="o", markersize=4, label="held out, averaged weights"
         )
     if samples[-1] >= 20 * samples[0]:  # most of the fall is in the first tenth
         axes.set_xscale("log")
@@ -69,13 +61,13 @@ def draw_loss(folder: Path) -> Path:
         if axis.get_scale() == "log":
             axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
             axis.set_minor_formatter(plain)
-    axes.set_xlabel("samples seen", color=_INK)
-    axes.set_ylabel("loss", color=_INK)
-    axes.tick_params(colors=_INK, which="both")
+    axes.set_xlabel("samples seen", color=INK)
+    axes.set_ylabel("loss", color=INK)
+    axes.tick_params(colors=INK, which="both")
     axes.grid(visible=True, which="both", alpha=0.12)
-    axes.legend(facecolor=_BACKGROUND, edgecolor="none", labelcolor=_INK)
-    figure.text(0.09, 0.93, _title(folder, entries), color=_INK, fontsize=12, fontweight="bold")
-    return _save(figure, folder / LOSS_NAME)
+    axes.legend(facecolor=BACKGROUND, edgecolor="none", labelcolor=INK)
+    figure.text(0.09, 0.93, _title(folder, entries), color=INK, fontsize=12, fontweight="bold")
+    return save(figure, folder / LOSS_NAME)
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -104,21 +96,21 @@ def draw_samples(folder: Path, prepared: Path, follow: Callable[[Sequence[Mood]]
     except CheckpointError as error:
         raise RunError(f"{folder} holds no model that plays: {error}") from error
     dataset = load_dataset(load_manifest(prepared), checkpoint.config, Mel(checkpoint.config.mel))
-    figure = _figure(15, 7)
+    figure = new_figure(15, 7)
     low, high = (0.0, 1.0) if checkpoint.config.mel.scaling == "diffwave" else (-2.5, 2.5)
     for place, mood in enumerate(follow(MOODS)):
         made, made_title = _generated(engine, mood)
         real, real_title = _recorded(dataset, mood)
         for row, spectrogram, title in ((place // 4 * 2, made, made_title), (place // 4 * 2 + 1, real, real_title)):
-            axes = figure.add_subplot(4, 4, row * 4 + place % 4 + 1, facecolor=_BACKGROUND)
+            axes = figure.add_subplot(4, 4, row * 4 + place % 4 + 1, facecolor=BACKGROUND)
             axes.imshow(spectrogram, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high)
-            axes.set_title(title, color=_INK, fontsize=9)
+            axes.set_title(title, color=INK, fontsize=9)
             axes.set_axis_off()
     notes = checkpoint.config.notes
     seen = f"after {notes['samples']} samples" if "samples" in notes else ""
-    figure.suptitle(f"{checkpoint.config.name} {seen}: Mel spectrograms, 0 Hz below", color=_INK, fontweight="bold")
+    figure.suptitle(f"{checkpoint.config.name} {seen}: Mel spectrograms, 0 Hz below", color=INK, fontweight="bold")
     figure.subplots_adjust(left=0.02, right=0.98, top=0.91, bottom=0.02, hspace=0.28, wspace=0.05)
-    return _save(figure, folder / SAMPLES_NAME)
+    return save(figure, folder / SAMPLES_NAME)
 
 
 def _generated(engine: Engine, mood: Mood) -> tuple[Spectrogram, str]:
@@ -147,25 +139,3 @@ def _clip(clips: Clips, label: int) -> Spectrogram | None:
 def _title(folder: Path, entries: Sequence[dict[str, Any]]) -> str:
     last = [entry for entry in entries if "loss" in entry][-1]
     return f"{folder.name}: {last['step']} steps, {last['samples']} samples, {last['seconds'] / 3600:.2f} hours"
-
-
-def _figure(wide: float, high: float) -> "Figure":
-    # Not pyplot: its figures live in a global registry and its back end may look for a screen.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(wide, high), dpi=110, facecolor=_BACKGROUND)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: "Figure", path: Path) -> Path:
-    partial = path.with_suffix(".part")
-    try:
-        figure.savefig(partial, format="png", facecolor=_BACKGROUND)
-        partial.replace(path)
-    except OSError as error:
-        raise RunError(unwritable(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
