@@ -29,3 +29,10 @@ class VoiceError(BotError):
 
 class DemoError(BotError):
     """The demo can't do what it was asked."""
+
+
+class NothingPlays(BotError):
+    """There is no music that this could change."""
+
+    def __init__(self) -> None:
+        super().__init__("Nothing plays here. Choose a mood with /mood.")
