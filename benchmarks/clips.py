@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.blank import MARGIN, QUIET_DBFS, is_blank, level, movement, plants, threshold
 from benchmarks.report import finish, note, parser, spread
 from bot.loudness import lufs
 from generator.checkpoint import load_checkpoint
@@ -18,6 +17,7 @@ from generator.moods import MOODS, Mood
 from generator.protocol import Controls
 from generator.sample import Order, Pcm, render
 from generator.stream import Player
+from training.evaluation.defects import LEAST_MOVEMENT_DB, QUIET_DBFS, is_blank, level, movement, plants
 
 FULL_SCALE = 32_767
 
@@ -48,20 +48,18 @@ class Clip:
     blank: bool
 
 
-def examine(pcm: Pcm, mood: Mood, seed: int, not_finite: int, least_movement: float) -> Clip:
+def examine(pcm: Pcm, mood: Mood, seed: int, not_finite: int) -> Clip:
     """What there is to say of one clip's samples, [time, 2]."""
     sound = (pcm / np.float32(32_768)).astype(np.float32)
     rms, moves = level(sound), movement(sound)
     clipped = int((np.abs(pcm.astype(np.int32)) >= FULL_SCALE).sum())
-    blank = is_blank(rms, moves, least_movement)
-    return Clip(mood, seed, rms, lufs(sound), moves, clipped, not_finite, blank)
+    return Clip(mood, seed, rms, lufs(sound), moves, clipped, not_finite, is_blank(rms, moves))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Make the clips, look at each, show what was found."""
     options = _parse(arguments)
     engine = WatchedEngine(load_checkpoint(options.model))
-    least = threshold(options.seconds, np.random.default_rng(options.seed))
     clips: list[Clip] = []
     infinite = 0
     begun = time.perf_counter()
@@ -75,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         except GenerationError:
             infinite += 1
             continue
-        clips.append(examine(pcm, mood, seed, engine.not_finite, least))
+        clips.append(examine(pcm, mood, seed, engine.not_finite))
         note(f"clip {number + 1} of {options.clips}: {clips[-1]}")
     if not clips:
         raise SystemExit("every clip was infinite")
@@ -93,11 +91,14 @@ def main(arguments: list[str] | None = None) -> None:
     planted = {name: movement(s) for name, s in plants(options.seconds, np.random.default_rng(options.seed)).items()}
     rows = [
         ("clips", f"{options.clips} of {options.seconds:g} s, over {len(by_mood)} moods, in {seconds:.0f} s"),
-        ("blank", f"{counts['blank']} (quieter than {QUIET_DBFS:g} dBFS, or moving by less than {least:.2f} dB)"),
+        (
+            "blank",
+            f"{counts['blank']} (quieter than {QUIET_DBFS:g} dBFS, or moving by less than {LEAST_MOVEMENT_DB:g} dB)",
+        ),
         ("with a non-finite value", str(counts["not_finite"])),
         ("with a clipped sample", str(counts["clipped"])),
         ("movement", f"least {moves['least']:.2f} dB, median {moves['median']:.2f} dB"),
-        *((f"  of planted {name}", f"{value:.2f} dB (times {MARGIN:g} for safety)") for name, value in planted.items()),
+        *((f"  of planted {name}", f"{value:.2f} dB") for name, value in planted.items()),
         *(
             (
                 f"loudness, {mood}",
@@ -109,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     figures = {
         "counts": counts,
-        "least_movement_db": least,
+        "least_movement_db": LEAST_MOVEMENT_DB,
         "planted_db": planted,
         "movement_db": moves,
         "seconds": seconds,

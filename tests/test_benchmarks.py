@@ -3,47 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from benchmarks import blank, report, table
+from benchmarks import report, table
 from bot.fake import FakeGenerator
-from generator.protocol import SAMPLE_RATE
 from tests.bot.conftest import pitch
 from tests.discord_server.rtp import FRAME_SAMPLES
-
-SECONDS = 4.0
-
-
-def notes(random: np.random.Generator) -> blank.Sound:
-    """A plain tune: eight decaying notes."""
-    time = np.arange(round(SECONDS / 8 * SAMPLE_RATE)) / SAMPLE_RATE
-    pitches = 220 * 2 ** (random.integers(0, 24, 8) / 12)
-    return np.concatenate([0.3 * np.exp(-6 * time) * np.sin(2 * np.pi * hertz * time) for hertz in pitches]).astype(
-        np.float32
-    )
-
-
-@pytest.fixture(scope="module")
-def least() -> float:
-    return blank.threshold(SECONDS, np.random.default_rng(0))
-
-
-@pytest.mark.parametrize("name", ["silence", "white noise", "pink noise", "tone", "chord"])
-def test_what_never_changes_is_blank(name: str, least: float) -> None:
-    sound = blank.plants(SECONDS, np.random.default_rng(1))[name]
-    assert blank.is_blank(blank.level(sound), blank.movement(sound), least)
-
-
-def test_a_tune_is_not_blank_unless_nobody_can_hear_it(least: float) -> None:
-    tune = notes(np.random.default_rng(2))
-    assert not blank.is_blank(blank.level(tune), blank.movement(tune), least)
-    assert blank.is_blank(blank.level(0.001 * tune), blank.movement(0.001 * tune), least)
-
-
-def test_level_of_a_sine_is_3_db_below_its_peak() -> None:
-    sine = np.sin(2 * np.pi * 100 * np.arange(SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
-    assert blank.level(sine) == pytest.approx(-3.01, abs=0.01)
 
 
 def test_figures_are_kept_with_the_machine_and_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
