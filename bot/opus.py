@@ -12,6 +12,8 @@ from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE
 SILENCE: Final = b"\xf8\xff\xfe"  #: one 20 ms packet of it
 _MIN_BITRATE: Final = 16_000
 _MAX_BITRATE: Final = 384_000  #: the most that Discord grants any channel
+#: Below it Opus may take music for speech and code it so; above, its choice for stereo is always the music codec.
+_SPEECH_BITRATE: Final = 44_000
 
 
 class OpusEncoder:
@@ -19,13 +21,18 @@ class OpusEncoder:
 
     def __init__(self, bitrate: int) -> None:
         """An encoder for music at ``bitrate`` bits a second, the channel's own."""
+        self.bitrate = bitrate
+        kept = max(_MIN_BITRATE, min(_MAX_BITRATE, bitrate))
         context = av.CodecContext.create("libopus", "w")
         assert isinstance(context, AudioCodecContext)  # noqa: S101 - tells the type checker what libopus is
         context.sample_rate = SAMPLE_RATE
         context.layout = "stereo"
         context.format = "s16"
-        context.bit_rate = max(_MIN_BITRATE, min(_MAX_BITRATE, bitrate))
-        context.options = {"application": "audio", "frame_duration": "20", "vbr": "on"}
+        context.bit_rate = kept
+        # FFmpeg has no option for Opus' signal type. What "music" does is to keep out the speech codec, and so does
+        # the low-delay application, which has none.
+        application = "audio" if kept >= _SPEECH_BITRATE else "lowdelay"
+        context.options = {"application": application, "frame_duration": "20", "vbr": "on"}
         context.open()
         self._context = context
         self._pts = 0

@@ -1,28 +1,43 @@
 """One voice channel's session: what it hears, and that it goes on hearing it."""
 
 import asyncio
-import contextlib
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 
-import discord
-
-from bot import voice as discord_voice
-from bot.client import Away, Backoff, ClientEvent, Connected, Endpoint, GeneratorClient, Wish
-from bot.errors import VoiceError
+from bot.client import Away, ClientEvent, Connected, Endpoint, GeneratorClient, Wish
+from bot.heard import Heard
 from bot.jitter_buffer import JitterBuffer
-from bot.opus import OpusEncoder
+from bot.localisation import Sentence
 from bot.playout import Playout
-from generator.protocol import FRAME_SECONDS, Controls
+from bot.supervisor import Supervisor
+from bot.voice import Channel
+from generator.protocol import FRAME_SECONDS, Controls, Transition
 
 log = logging.getLogger(__name__)
 
-NOTICE_SECONDS: Final = 3.0  #: an outage shorter than this is nobody's business
+NOTICE_SECONDS: Final = 3.0  #: an outage of the generator's shorter than this is nobody's business
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCounts:
+    """What became of the frames of 20 ms so far.
+
+    Attributes:
+        expected: were due since the first music came, pauses excepted.
+        sent: carried sound, and went out so that listeners can hear them.
+        held: had to be extended from what was heard, since the generator's had not come.
+        silent: were silence, for want of a packet in time.
+        late: came from the generator when their place had been played.
+    """
+
+    expected: int
+    sent: int
+    held: int
+    silent: int
+    late: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +46,24 @@ class Status:
 
     Attributes:
         since: when the present mood was asked for.
+        connected: whether the generator answers.
+        audible: whether the people in the channel hear it, as far as Discord is concerned.
         buffered: seconds of music that lie ready.
-        held: seconds so far that had to be extended from what was heard.
-        late: frames so far that came too late.
-        underruns: packets of silence so far that the player thread had to be given.
+        reconnects: how often a lost voice connection was replaced by another.
         realtime_factor: how much faster than needed the last window was made; None before the first.
     """
 
     channel: str
     wish: Wish
     since: datetime
+    paused: bool
     connected: bool
+    audible: bool
     holding: bool
     model: str | None
     buffered: float
-    held: float
-    late: int
-    underruns: int
+    frames: FrameCounts
+    reconnects: int
     realtime_factor: float | None
 
 
@@ -60,8 +76,8 @@ class Table:
         wish: Wish,
         *,
         seed: int,
-        notice: Callable[[str], None],
-        ended: Callable[["Table"], None],
+        notice: Callable[[Sentence], None],
+        ended: Callable[["Table", Sentence], None],
     ) -> None:
         """A table that plays nowhere yet.
 
@@ -69,55 +85,59 @@ class Table:
             endpoint: where the generator is.
             wish: what to play.
             seed: of the music.
-            notice: told, once an outage, a sentence for the GM.
-            ended: told when the table ends without having been asked to: the bot was shown out.
+            notice: told, once a trouble, a sentence for the GM.
+            ended: told when the table ends without having been asked to, and why: the bot was shown out. What is left
+                to do is :meth:`stop`.
         """
         self._buffer = JitterBuffer()
         self._client = GeneratorClient(endpoint, self, wish, seed=seed)
+        self.heard = Heard()  #: the packets of the last two minutes
+        self._playout = Playout(self._buffer, self._client.advance, self.heard.add)
+        self._supervisor = Supervisor(self._playout, tell=notice, ended=lambda reason: ended(self, reason))
         self._since = datetime.now(UTC)
         self._notice = notice
-        self._ended = ended
-        self._channel: discord.VoiceChannel | None = None
-        self._voice: discord_voice.TableVoice | None = None
-        self._playout: Playout | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._supervisor: asyncio.Task[None] | None = None
         self._outage: asyncio.TimerHandle | None = None
         self._stopping = False
 
     # What the GM asks
 
-    async def join(self, channel: discord.VoiceChannel) -> None:
+    async def join(self, channel: Channel) -> None:
         """Joins and plays. The generator is asked at once, so that it works while Discord shakes hands.
 
         Raises:
             VoiceError: the channel can't be joined; the table is over then.
         """
-        self._channel = channel
-        self._playout = Playout(self._buffer, OpusEncoder(channel.bitrate), self._client.advance)
         self._client.start()
         try:
-            self._voice = await discord_voice.connect(channel)
+            await self._supervisor.join(channel)
         except BaseException:
             await self._client.close()
             raise
         self._pump = asyncio.create_task(self._playout.pump(), name="pump")
-        self._supervisor = asyncio.create_task(self._supervise(self._playout), name="supervisor")
 
-    async def move(self, channel: discord.VoiceChannel) -> None:
-        """Goes on in another channel of the same guild: leaves this one, and the supervisor joins that."""
-        self._channel = channel
-        if self._playout is not None:
-            self._playout.encoder = OpusEncoder(channel.bitrate)
-        voice, self._voice = self._voice, None
-        if voice is not None:
-            await discord_voice.leave(voice)
+    async def move(self, channel: Channel) -> None:
+        """Goes on in another channel of the same guild."""
+        self._supervisor.move(channel)
 
-    def set_mood(self, controls: Controls) -> bool:
-        """Turns to another mood or intensity; False when that plays, or was asked for, already."""
+    async def pause(self) -> None:
+        """Fades out and stays in the channel; the music waits where it is."""
+        await self._supervisor.pause()
+
+    async def resume(self) -> None:
+        """Fades in where the music waits."""
+        self._supervisor.resume()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is silent by wish."""
+        return self._supervisor.paused
+
+    def set_mood(self, controls: Controls, transition: Transition = "sudden") -> bool:
+        """Turns to other music; False when that plays, or was asked for, already."""
         if controls == self._client.wish.controls:
             return False
-        self._client.set_mood(controls)
+        self._client.set_mood(controls, transition)
         self._since = datetime.now(UTC)
         return True
 
@@ -130,20 +150,17 @@ class Table:
         self._stopping = True
         if self._outage is not None:
             self._outage.cancel()
-        # The supervisor goes first, lest it take the end for a fault; the pump goes last, since it feeds the thread.
-        await _cancel(self._supervisor)
-        voice, self._voice = self._voice, None
-        if voice is not None:
-            await discord_voice.leave(voice)
-        await _cancel(self._pump)
+        # The pump goes last, since it feeds the thread.
+        await self._supervisor.stop()
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
         await self._client.close()
 
     @property
-    def channel(self) -> discord.VoiceChannel | None:
-        """Where it plays; the voice client knows best, since people drag bots about."""
-        if self._voice is not None and isinstance(self._voice.channel, discord.VoiceChannel):
-            return self._voice.channel
-        return self._channel
+    def channel(self) -> Channel | None:
+        """Where it plays: people drag bots about."""
+        return self._supervisor.channel
 
     @property
     def wish(self) -> Wish:
@@ -157,18 +174,25 @@ class Table:
 
     def status(self) -> Status:
         """How the table fares now."""
-        counts, pace = self._buffer.counts, self._client.pace
+        pace = self._client.pace
         return Status(
             channel=self.channel.name if self.channel is not None else "no channel",
             wish=self._client.wish,
             since=self._since,
+            paused=self.paused,
             connected=self._client.connected,
+            audible=self._supervisor.audible,
             holding=self._buffer.holding,
             model=self._client.model,
             buffered=self._buffer.ready * FRAME_SECONDS,
-            held=counts.held * FRAME_SECONDS,
-            late=counts.late,
-            underruns=self._playout.underruns if self._playout is not None else 0,
+            frames=FrameCounts(
+                expected=self._supervisor.expected,
+                sent=self._supervisor.sent,
+                held=self._buffer.counts.held,
+                silent=self._playout.underruns,
+                late=self._buffer.counts.late,
+            ),
+            reconnects=self._supervisor.reconnects,
             realtime_factor=pace.audio_seconds / pace.compute_seconds if pace and pace.compute_seconds else None,
         )
 
@@ -186,7 +210,7 @@ class Table:
     def event(self, event: ClientEvent) -> None:
         """Something happened on the line."""
         if isinstance(event, Away):
-            log.warning("the table in %s holds: %s", self._channel, event.reason)
+            log.warning("the table in %s holds: %s", self.channel, event.reason)
             if self._outage is None and not self._stopping:
                 loop = asyncio.get_running_loop()
                 self._outage = loop.call_later(NOTICE_SECONDS, self._tell_outage, event.reason)
@@ -195,55 +219,11 @@ class Table:
             self._outage = None
 
     def _tell_outage(self, reason: str) -> None:
-        wish = self._client.wish.controls
-        held = "what was heard last goes on meanwhile" if self._buffer.started else "there is no music until then"
-        self._notice(f"The music generator is away; {held}, and {wish.mood} plays as soon as it is back. ({reason})")
-
-    # Discord's faults
-
-    async def _supervise(self, playout: Playout) -> None:
-        """Keeps the player thread playing. It ends for many reasons, and reports none of them."""
-        loop = asyncio.get_running_loop()
-        backoff = Backoff(random.Random(), first=0.5)  # noqa: S311 - jitter
-        await playout.music.wait()
-        while not (self._voice is not None and self._voice.dismissed):
-            over = asyncio.Event()
-            try:
-                voice = await self._sound_voice()
-                voice.play(playout, after=partial(_set, loop, over))
-            except (VoiceError, discord.ClientException) as error:
-                log.warning("no voice connection: %s", error)
-                await asyncio.sleep(backoff.next())
-                continue
-            backoff.reset()
-            await over.wait()
-            log.warning("playback in %s ended by itself", self._channel)
-            # is_playing() stays true for ever after such an end, and play() would refuse.
-            voice.stop()
-        log.info("shown out of %s: the table ends", self._channel)
-        self._ended(self)
-
-    async def _sound_voice(self) -> discord_voice.TableVoice:
-        """A connected voice client: the one at hand if it recovers, else another."""
-        if self._voice is not None:
-            if await discord_voice.wait_connected(self._voice):
-                await discord_voice.wait_encrypted(self._voice)
-                return self._voice
-            voice, self._voice = self._voice, None
-            await discord_voice.leave(voice)
-        if self._channel is None:
-            raise VoiceError("the table has no channel")
-        self._voice = await discord_voice.connect(discord_voice.check(self._channel))
-        return self._voice
-
-
-async def _cancel(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event, _: Exception | None) -> None:
-    """Sets the event from the player thread, which may outlive the loop."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(event.set)
+        mood = self._client.wish.controls.mood
+        held = (
+            "The music generator is away; what was heard last goes on meanwhile, and {mood} plays as soon as it is "
+            "back. ({reason})"
+            if self._buffer.started
+            else "The music generator is away; there is no music until it is back, and then {mood} plays. ({reason})"
+        )
+        self._notice(Sentence(held, mood=Sentence(mood), reason=reason))

@@ -2,90 +2,128 @@
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 import discord
 
 from bot.errors import VoiceError
-
-if TYPE_CHECKING:
-    from discord.types.voice import GuildVoiceState
+from bot.voice_connection import TableVoice
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS: Final = 15.0  #: also how long the player thread waits for a lost connection before it gives up
-ENCRYPTION_SECONDS: Final = 10.0
+Channel = discord.VoiceChannel | discord.StageChannel
+
+CONNECT_SECONDS: Final = 10.0
 _LEAVE_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.02
-_SILENCE_SECONDS: Final = 0.1  #: five frames of it, sent by the player thread after the last of the music
+
+_NO_ENCRYPTION: Final = 4017
+_HOPELESS: Final = (4004, 4016, 4020, _NO_ENCRYPTION, 4021)  #: close codes that another attempt does not mend
 
 
-class TableVoice(discord.VoiceClient):
-    """A voice client that knows whether it was shown the door."""
-
-    def __init__(self, client: discord.Client, channel: discord.abc.Connectable) -> None:
-        """As discord.py makes one."""
-        super().__init__(client, channel)
-        self.dismissed = False  #: a person disconnected the bot, or the channel is gone: stay away
-
-    async def on_voice_state_update(self, data: "GuildVoiceState") -> None:
-        """Discord says where the bot is; nowhere, without the bot having asked, is a dismissal."""
-        # There is no public way to tell this from the end of discord.py's own attempts to reconnect.
-        if not data["channel_id"] and not self._connection._expecting_disconnect:
-            self.dismissed = True
-        await super().on_voice_state_update(data)
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether listeners can hear what is sent now: DAVE's handshake is done, or the channel has none."""
-        return self._connection.dave_protocol_version == 0 or self._connection.can_encrypt
+class HopelessVoiceError(VoiceError):
+    """A voice channel that can't be joined before somebody has mended something."""
 
 
-def check(channel: discord.VoiceChannel | discord.StageChannel) -> discord.VoiceChannel:
+def check(channel: Channel) -> Channel:
     """The channel, if the bot can play there.
 
     Raises:
-        VoiceError: it is a stage or full, or a permission is missing.
+        VoiceError: a permission is missing, or the channel is full.
     """
-    if isinstance(channel, discord.StageChannel):
-        raise VoiceError(f"{channel.name} is a stage, where I can't play. Please use an ordinary voice channel.")
     allowed = channel.permissions_for(channel.guild.me)
-    needed = {"View Channel": allowed.view_channel, "Connect": allowed.connect, "Speak": allowed.speak}
-    if missing := [name for name, granted in needed.items() if not granted]:
+    needed = {"View Channel": allowed.view_channel, "Connect": allowed.connect}
+    if isinstance(channel, discord.StageChannel):
+        needed["Request to Speak"] = allowed.request_to_speak or allowed.mute_members
+    else:
+        needed["Speak"] = allowed.speak
+    if missing := tuple(name for name, granted in needed.items() if not granted):
         raise VoiceError(
-            f"I may not play in {channel.name}: give my role the permission {' and '.join(missing)} there, "
-            "then try again."
+            "I may not play in {channel}: give my role the permission {permissions} there, then try again.",
+            channel=channel.name,
+            permissions=missing,
         )
     # A full channel sends no event at all, so asking would only time out. With Move Members one gets in regardless.
     present = channel.voice_states
     full = channel.user_limit and len(present) >= channel.user_limit and channel.guild.me.id not in present
     if full and not allowed.move_members:
-        raise VoiceError(f"{channel.name} is full: raise its user limit by one for me, or give me Move Members.")
+        raise VoiceError(
+            "{channel} is full: raise its user limit by one for me, or give me Move Members.", channel=channel.name
+        )
     return channel
 
 
-async def connect(channel: discord.VoiceChannel) -> TableVoice:
-    """A voice connection that is ready for sound.
+async def connect(channel: Channel, changed: Callable[[], None]) -> TableVoice:
+    """A voice connection; what is sent may still have to wait for its encryption.
+
+    Args:
+        channel: where; see :func:`check`.
+        changed: called when the connection is over.
 
     Raises:
         VoiceError: Discord did not let the bot in.
     """
     # A client left over from a session that could not be resumed would, 30 s later, throw the new one out.
     if channel.guild.voice_client is not None:
-        await _disconnect(channel.guild.voice_client)
+        await leave(channel.guild.voice_client)
     await _wait_absent(channel.guild)
     try:
-        voice = await channel.connect(cls=TableVoice, timeout=CONNECT_SECONDS, reconnect=True, self_deaf=True)
+        return await channel.connect(
+            # All that follows a failure is for the supervisor to decide, so discord.py is to try once.
+            cls=partial(TableVoice, changed=changed),
+            timeout=CONNECT_SECONDS,
+            reconnect=False,
+            self_deaf=True,
+        )
+    except asyncio.CancelledError:
+        if channel.guild.voice_client is not None:  # Discord was asked, and may have let the bot in
+            await leave(channel.guild.voice_client)
+        raise
     except TimeoutError:
         raise VoiceError(
-            f"Discord did not let me into {channel.name} within {CONNECT_SECONDS:g} seconds. Please try again; if "
-            "it stays so, the log says why (close code 4017 means that the encryption library davey is out of date)."
+            "Discord did not let me into {channel} within {seconds} seconds. Please try again.",
+            channel=channel.name,
+            seconds=round(CONNECT_SECONDS),
+        ) from None
+    except discord.ConnectionClosed as error:
+        raise refusal(channel.name, error.code) from None
+    except RuntimeError as error:  # so discord.py says that a library is missing
+        raise HopelessVoiceError(
+            "Discord's voice is encrypted, and a library for that is missing ({reason}). Whoever runs this bot has to "
+            "install it: pip install davey PyNaCl",
+            reason=error,
         ) from None
     except (discord.DiscordException, OSError) as error:
-        log.warning("joining %s failed: %s", channel.name, error)
-        raise VoiceError(f"Discord refused the voice connection to {channel.name}. Please try again.") from None
-    await wait_encrypted(voice)
-    return voice
+        log.warning("joining %s failed: %s", channel, error)
+        raise VoiceError(
+            "Discord refused the voice connection to {channel}. Please try again.", channel=channel.name
+        ) from None
+
+
+def refusal(channel: str, code: int | None) -> VoiceError:
+    """What a close code of the voice server means, as a sentence."""
+    if code == _NO_ENCRYPTION:
+        return HopelessVoiceError(
+            "Discord refuses voice without its end-to-end encryption (close code 4017). Whoever runs this bot has to "
+            "bring the library for it up to date: pip install --upgrade davey discord.py"
+        )
+    kind = HopelessVoiceError if code in _HOPELESS else VoiceError
+    return kind(
+        "Discord closed the voice connection to {channel} (close code {code}). Please try again.",
+        channel=channel,
+        code=code or "none",
+    )
+
+
+async def leave(voice: discord.VoiceProtocol) -> None:
+    """Goes, whatever state the connection is in."""
+    try:
+        async with asyncio.timeout(_LEAVE_SECONDS):
+            await voice.disconnect(force=True)
+    except (TimeoutError, discord.DiscordException, OSError) as error:
+        log.warning("leaving a voice channel: %s", error)
 
 
 async def _wait_absent(guild: discord.Guild) -> None:
@@ -96,50 +134,3 @@ async def _wait_absent(guild: discord.Guild) -> None:
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         log.warning("Discord still sees the bot in voice in guild %d: joining over it", guild.id)
-
-
-async def wait_encrypted(voice: TableVoice) -> None:
-    """Returns once what is sent can be heard: before that it would go out in plain, to nobody's ear."""
-    try:
-        async with asyncio.timeout(ENCRYPTION_SECONDS):
-            while not voice.encrypted:  # noqa: ASYNC110 - discord.py has no event for it
-                await asyncio.sleep(_POLL_SECONDS)
-    except TimeoutError:
-        log.warning("no encryption in %s after %g seconds: playing anyway", voice.channel, ENCRYPTION_SECONDS)
-
-
-async def wait_connected(voice: TableVoice) -> bool:
-    """Whether a connection that was lost came back by itself in good time."""
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            while not voice.is_connected():
-                if given_up(voice):
-                    return False
-                await asyncio.sleep(_POLL_SECONDS)
-    except TimeoutError:
-        return False
-    return True
-
-
-async def leave(voice: TableVoice) -> None:
-    """Stops, says goodbye with five frames of silence, and goes."""
-    playing = voice.is_playing()
-    voice.stop()
-    if playing and voice.is_connected():
-        await asyncio.sleep(_SILENCE_SECONDS)
-    if not given_up(voice):
-        await _disconnect(voice)
-
-
-def given_up(voice: TableVoice) -> bool:
-    """Whether discord.py has done with this client: it will not connect again."""
-    return voice.guild.voice_client is not voice
-
-
-async def _disconnect(voice: discord.VoiceProtocol) -> None:
-    """Discord confirms a leave at once, and one that it does not know of never: discord.py would wait for it."""
-    try:
-        async with asyncio.timeout(_LEAVE_SECONDS):
-            await voice.disconnect(force=True)
-    except (TimeoutError, discord.DiscordException, OSError) as error:
-        log.warning("leaving a voice channel: %s", error)

@@ -1,0 +1,363 @@
+"""Keeps a table's sound playing in its channel, whatever happens to the connection.
+
+What should be so is known at any time: connected to that channel, allowed to speak, playing or paused. Whenever
+something has happened, and a few times a second in any case, it is compared with what is so, and one step is taken
+towards it. So no fault needs to be foreseen, and none leaves a state behind that nobody expects.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import discord
+
+from bot.errors import VoiceError
+from bot.floor import Floor, Place, place
+from bot.localisation import Sentence
+from bot.playout import Playout
+from bot.voice import Channel, HopelessVoiceError, check, connect, leave, refusal
+from bot.voice_connection import TableVoice
+from generator.protocol import FRAME_SECONDS
+
+log = logging.getLogger(__name__)
+
+JOIN_ATTEMPTS: Final = 3  #: while a person waits for the answer
+#: Seconds before each attempt to join again; the last one repeats. Few enough for Discord, and never a loop of joins.
+REJOIN_PAUSES: Final = (0.0, 1.0, 4.0, 12.0, 20.0)
+STEADY_SECONDS: Final = 60.0  #: a connection that lived so long was no failed attempt
+NOTICE_SECONDS: Final = 5.0  #: an outage shorter than this is nobody's business
+ENCRYPTION_SECONDS: Final = 10.0  #: a handshake that takes longer is worth a word to the GM
+STUCK_SECONDS: Final = 30.0  #: one that takes so long is begun anew
+_MOVE_SECONDS: Final = 3.0
+_FINISH_SECONDS: Final = 1.0
+_TICK_SECONDS: Final = 0.2
+_HASTE_SECONDS: Final = 0.02  #: while there is silence, and what ends it rings no bell
+_GRACE_SECONDS: Final = 0.3  #: the news that a channel was deleted comes in two parts
+
+
+class Supervisor:
+    """One table's place in Discord.
+
+    Attributes:
+        channel: where it plays or tries to.
+        paused: whether it is silent by wish.
+        reconnects: how often a lost connection was replaced.
+    """
+
+    def __init__(
+        self,
+        playout: Playout,
+        *,
+        tell: Callable[[Sentence], None],
+        ended: Callable[[Sentence], None],
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """A supervisor that is nowhere yet.
+
+        Args:
+            playout: what is to be heard.
+            tell: told a sentence for the GM, once a trouble.
+            ended: told, as a sentence, why there is nothing more to be done: the bot was shown out.
+            rng: for the jitter between attempts.
+            clock: seconds, of which only differences mean something.
+        """
+        self.channel: Channel | None = None
+        self.paused = False
+        self.reconnects = 0
+        self._playout = playout
+        self._tell = tell
+        self._ended = ended
+        self._rng = rng or random.Random()  # noqa: S311 - jitter
+        self._clock = clock
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._voice: TableVoice | None = None
+        self._client: discord.Client | None = None
+        self._here = 0  # id of the channel where the bot was seen last
+        self._move_asked: float | None = None
+        self._floor = Floor()
+        self._silent = asyncio.Event()  # the player thread has ended; new for each
+        self._silent.set()
+        self._attempts = 0
+        self._next_attempt = 0.0
+        self._connected_at = 0.0
+        self._lost_at: float | None = None
+        self._plain_since: float | None = None  # people listen, and the encryption is not ready
+        self._told: set[str] = set()
+        self._sent = 0  # by connections that are over
+        self._due_since: float | None = None
+        self._due_seconds = 0.0
+
+    # What the table asks
+
+    async def join(self, channel: Channel) -> None:
+        """Joins; the sound follows.
+
+        Raises:
+            VoiceError: the channel can't be joined.
+        """
+        self.channel = channel
+        for attempt in range(1, JOIN_ATTEMPTS + 1):
+            try:
+                await self._connect(channel)
+                break
+            except VoiceError as error:
+                if attempt == JOIN_ATTEMPTS or isinstance(error, HopelessVoiceError):
+                    raise
+                log.warning("joining %s, attempt %d: %s", channel, attempt, error)
+            await asyncio.sleep(attempt * self._rng.uniform(0.8, 1.2))
+        self._task = asyncio.create_task(self._run(), name="supervisor")
+
+    def move(self, channel: Channel) -> None:
+        """Goes on in another channel of the same guild."""
+        self.channel = channel
+        self._move_asked = None
+        self._news.set()
+
+    async def pause(self) -> None:
+        """Falls silent within 0.3 s, and stays in the channel."""
+        self.paused = True
+        await self._fall_silent()
+        self._count_due(False)
+
+    def resume(self) -> None:
+        """Is heard again."""
+        self.paused = False
+        self._news.set()
+
+    async def stop(self) -> None:
+        """Falls silent and leaves."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._fall_silent()
+        self._count_due(False)
+        await self._drop()
+
+    @property
+    def sent(self) -> int:
+        """Packets of sound so far that went out to be heard."""
+        return self._sent + (self._voice.sent if self._voice is not None else 0)
+
+    @property
+    def expected(self) -> int:
+        """Packets so far that were due: one every 20 ms from the first music on, pauses excepted."""
+        since = self._clock() - self._due_since if self._due_since is not None else 0.0
+        return round((self._due_seconds + since) / FRAME_SECONDS)
+
+    @property
+    def audible(self) -> bool:
+        """Whether people in the channel hear what is sent."""
+        voice = self._voice
+        return (
+            voice is not None
+            and not voice.over
+            and voice.is_connected()
+            and voice.encrypted
+            and place(voice.channel) is Place.SPEAKER
+        )
+
+    # What should be so, step by step
+
+    async def _run(self) -> None:
+        while True:
+            calm = self.paused or not self._silent.is_set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS if calm else _HASTE_SECONDS):
+                    await self._news.wait()
+            self._news.clear()
+            self._count_due(self._playout.music.is_set() and not self.paused)
+            reason = await self._step()
+            if reason is not None:
+                await self._drop()
+                self._ended(reason)
+                return
+
+    async def _step(self) -> Sentence | None:
+        """One step towards what should be so; a sentence if there is no way on."""
+        voice = self._voice
+        if voice is not None and voice.dismissed:
+            return await self._dismissal()
+        if voice is None or voice.over:
+            return await self._rejoin()
+        if not voice.is_connected() or voice.channel is None:
+            return None  # on the way to another server
+        if not await self._follow_channel(voice):
+            return None
+        channel = voice.channel
+        self._playout.set_bitrate(channel.bitrate)
+        self._notice(await self._floor.follow(channel))
+        self._watch_encryption(voice)
+        if place(channel) is not Place.SPEAKER:
+            self._playout.finish()
+        elif self.audible and not self.paused and self._playout.music.is_set() and self._silent.is_set():
+            self._play(voice)
+        return None
+
+    async def _follow_channel(self, voice: TableVoice) -> bool:
+        """Whether the bot is where it should be; where people dragged it to is always right."""
+        if voice.channel.id != self._here:
+            self._here, self.channel, self._move_asked = voice.channel.id, voice.channel, None
+            self._floor = Floor()
+        if self.channel is None or self.channel.id == self._here:
+            return True
+        if self._move_asked is None:
+            self._move_asked = self._clock()
+            # As if dragged there by a person: the connection follows, and nobody sees the bot leave.
+            with contextlib.suppress(OSError):  # the gateway is away
+                await self.channel.guild.change_voice_state(channel=self.channel, self_deaf=True)
+        elif self._clock() - self._move_asked > _MOVE_SECONDS:
+            log.warning("no way from %s to %s: leaving, to join there", voice.channel, self.channel)
+            await self._drop()
+        return False
+
+    def _play(self, voice: TableVoice) -> None:
+        """Starts a player thread. It ends for many reasons, and reports none of them."""
+        if voice.is_playing():  # for ever, after a connection was lost
+            voice.stop()
+        self._playout.begin()
+        silent = asyncio.Event()
+        try:
+            voice.play(self._playout, after=partial(_ring, asyncio.get_running_loop(), silent, self._news))
+        except discord.ClientException as error:
+            log.warning("not playing in %s: %s", voice.channel, error)
+            return
+        self._silent = silent
+        self._lost_at = None
+        self._told.clear()
+
+    async def _fall_silent(self) -> None:
+        """Returns when the last of the sound and its five frames of silence are sent, if they can be."""
+        self._playout.finish()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FINISH_SECONDS):
+                await self._silent.wait()
+
+    def _watch_encryption(self, voice: TableVoice) -> None:
+        """A handshake that does not come is told to the GM, and after a while begun anew."""
+        listeners = any(user != voice.user.id for user in voice.channel.voice_states)
+        if voice.encrypted or not listeners:  # alone in a channel there is nobody to agree on keys with
+            self._plain_since = None
+            return
+        if self._plain_since is None:
+            self._plain_since = self._clock()
+        waited = self._clock() - self._plain_since
+        if waited > ENCRYPTION_SECONDS:
+            self._notice(
+                Sentence(
+                    "Discord's encryption for {channel} is not ready, and without it nobody would hear me, so I wait. "
+                    "If it stays so, leave the channel and join it again.",
+                    channel=voice.channel.name,
+                )
+            )
+        if waited > STUCK_SECONDS:
+            self._plain_since = None
+            voice.end(None)
+
+    # Out, and in again
+
+    async def _connect(self, channel: Channel) -> None:
+        voice = self._voice = await connect(channel, self._news.set)
+        self._client = voice.client
+        self._connected_at = self._clock()
+        self._here, self._move_asked = channel.id, None
+        self._floor = Floor()
+        self._plain_since = None
+
+    async def _drop(self) -> None:
+        """Leaves."""
+        voice, self._voice = self._voice, None
+        if voice is not None:
+            await leave(voice)
+            self._sent += voice.sent
+
+    async def _rejoin(self) -> Sentence | None:
+        """Another connection in the place of a lost one, when it is time; a sentence if there is no way to one."""
+        voice = self._voice
+        assert self.channel is not None  # noqa: S101 - it was joined
+        if voice is not None:
+            now = self._clock()
+            if now - self._connected_at >= STEADY_SECONDS:
+                self._attempts = 0
+            self._lost_at = now if self._lost_at is None else self._lost_at
+            self._schedule()
+            await self._drop()
+            reason = refusal(self.channel.name, voice.close_code)
+            if isinstance(reason, HopelessVoiceError):
+                return reason.sentence
+        if self._clock() < self._next_attempt:
+            return None
+        guild = self._client.get_guild(self.channel.guild.id) if self._client is not None else None
+        if guild is None or guild.unavailable:
+            return None  # after a gateway session was lost the guilds come one by one
+        channel = guild.get_channel(self.channel.id)
+        if not isinstance(channel, Channel):
+            return _deleted(self.channel)
+        self.channel = channel
+        self._attempts += 1
+        try:
+            await self._connect(check(channel))
+        except HopelessVoiceError as error:
+            return error.sentence
+        except VoiceError as error:
+            self._schedule()
+            log.warning("no way back into %s, attempt %d: %s", channel, self._attempts, error)
+            if self._lost_at is not None and self._clock() - self._lost_at > NOTICE_SECONDS:
+                self._notice(
+                    Sentence(
+                        "I lost the voice connection to {channel} and keep trying to get it back. {reason}",
+                        channel=channel.name,
+                        reason=error.sentence,
+                    )
+                )
+        else:
+            self.reconnects += 1
+        return None
+
+    async def _dismissal(self) -> Sentence:
+        await asyncio.sleep(_GRACE_SECONDS)
+        assert self.channel is not None  # noqa: S101 - it was joined
+        guild = self.channel.guild
+        if guild.get_channel(self.channel.id) is None:
+            return _deleted(self.channel)
+        log.info("shown out of %s in guild %d", self.channel, guild.id)
+        return Sentence(
+            "Somebody disconnected me from {channel}, so I stay away until I am asked again.", channel=self.channel.name
+        )
+
+    def _schedule(self) -> None:
+        pause = REJOIN_PAUSES[min(self._attempts, len(REJOIN_PAUSES) - 1)]
+        self._next_attempt = self._clock() + pause * self._rng.uniform(0.8, 1.2)
+
+    # What is told and counted
+
+    def _notice(self, sentence: Sentence | None) -> None:
+        """Tells the GM, once until there is music again."""
+        if sentence is not None and sentence.text not in self._told:
+            self._told.add(sentence.text)
+            self._tell(sentence)
+
+    def _count_due(self, due: bool) -> None:
+        now = self._clock()
+        if due and self._due_since is None:
+            self._due_since = now
+        elif not due and self._due_since is not None:
+            self._due_seconds += now - self._due_since
+            self._due_since = None
+
+
+def _deleted(channel: Channel) -> Sentence:
+    return Sentence("The channel {channel} was deleted, so I have left.", channel=channel.name)
+
+
+def _ring(loop: asyncio.AbstractEventLoop, silent: asyncio.Event, news: asyncio.Event, _: Exception | None) -> None:
+    """Told by the player thread, which may outlive the loop, that it has ended."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(silent.set)
+        loop.call_soon_threadsafe(news.set)
