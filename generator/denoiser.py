@@ -1,5 +1,7 @@
 """A network made into what a sampler wants: (x_t, t) → x₀, bounded, guided, with the prefix kept clean."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +9,7 @@ from generator.analysis import condition
 from generator.config import ModelConfig
 from generator.device import precision
 from generator.diffusion import NoiseSchedule, clean_from
-from generator.network import NO_MOOD
+from generator.mood_embedding import NO_MOOD
 
 
 class Denoiser:
@@ -18,7 +20,7 @@ class Denoiser:
         network: nn.Module,
         config: ModelConfig,
         schedule: NoiseSchedule,
-        mood: int,
+        mood: int | Sequence[float],
         plan: Tensor | None = None,
         prefix: Tensor | None = None,
         bf16: bool = False,
@@ -29,7 +31,7 @@ class Denoiser:
             network: predicts ε or x₀, as the configuration says.
             config: of the model.
             schedule: of the diffusion.
-            mood: row of the mood embedding.
+            mood: its row of the embedding, or how much of each mood, in the order of ``MOODS``, adding up to 1.
             plan: [FEATURES, columns], or ``None``.
             prefix: [bands, known frames], normalised, the clean beginning; or ``None``. Only for a network that was
                 trained with one.
@@ -39,7 +41,9 @@ class Denoiser:
         self.guided = config.diffusion.guidance != 1
         columns = config.unet.frames // config.unet.patch[1]
         self.device = next(network.parameters()).device
-        self.moods = torch.tensor([mood, NO_MOOD] if self.guided else [mood], device=self.device)
+        wanted = [float(row == mood) for row in range(NO_MOOD + 1)] if isinstance(mood, int) else [*mood, 0.0]
+        free = [float(row == NO_MOOD) for row in range(NO_MOOD + 1)]
+        self.moods = torch.tensor([wanted, free] if self.guided else [wanted], device=self.device)
         with_plan = condition(None if plan is None else plan[None].cpu(), 1, columns)
         without = condition(None, 1, columns)
         self.plans = torch.cat([with_plan, without] if self.guided else [with_plan]).to(self.device)

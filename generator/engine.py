@@ -165,7 +165,7 @@ class Engine:
             self.network,
             self.config,
             self.schedule,
-            MOODS.index(section.controls.mood),
+            section.shares((state.position + begin + self.window_frames) // 2),  # in the middle of what is new
             self._plan(state, section, begin),
             torch.tensor(state.mel, device=self.device) if state.mel.shape[1] else None,
             self.bf16,

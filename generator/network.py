@@ -8,11 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from generator.config import UNetConfig
-from generator.moods import MOODS
+from generator.mood_embedding import MoodEmbedding
 from generator.paper import PaperUNet
 from generator.sinusoid import sinusoidal_embedding
-
-NO_MOOD = len(MOODS)  #: the row of the embedding that means "any mood": dropped in training, used by guidance
 
 
 def patchify(mel: Tensor, patch: tuple[int, int]) -> Tensor:
@@ -120,7 +118,7 @@ class PatchedUNet(nn.Module):
         self.rows = rows
 
         self.level = nn.Sequential(nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size))
-        self.mood = nn.Embedding(len(MOODS) + 1, size)
+        self.mood = MoodEmbedding(size)
         self.enter = nn.Conv2d(cells + 1, finest, 3, padding=1)
         self.pitch = nn.Parameter(torch.zeros(finest, rows, 1))  # where on the frequency axis a position lies
         self.plan = nn.Sequential(
@@ -145,7 +143,7 @@ class PatchedUNet(nn.Module):
         Args:
             x: [batch, bands, frames], noisy where not known, clean where known.
             level: [batch], noise level, 0 (clean) to 1 (pure noise).
-            mood: [batch], rows of the mood embedding; ``NO_MOOD`` for any.
+            mood: as for :class:`MoodEmbedding`: [batch] rows, or [batch, moods + 1] shares.
             plan: [batch, plan features + 1, frames / patch]; the last row is 1 where a plan is given.
             known: [batch, frames], 1 where ``x`` is a clean prefix.
 

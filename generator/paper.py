@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from generator.config import UNetConfig
-from generator.moods import MOODS
+from generator.mood_embedding import MoodEmbedding
 from generator.sinusoid import sinusoidal_embedding
 
 
@@ -80,7 +80,7 @@ class PaperUNet(nn.Module):
         self.config = config
         widths, size = config.widths, config.embedding
         coarser = (*widths[1:], widths[-1])
-        self.mood = nn.Embedding(len(MOODS) + 1, size)
+        self.mood = MoodEmbedding(size)
         self.fatten = nn.Conv2d(1, widths[0], 3, padding=1)
         pairs = list(zip(widths, coarser, strict=True))
         self.downs = nn.ModuleList(DownBlock(width, next_, config.blocks, size) for width, next_ in pairs)
@@ -97,7 +97,7 @@ class PaperUNet(nn.Module):
         Args:
             x: [batch, bands, frames]; both axes divide by 8.
             level: [batch], time from 0 to 1.
-            mood: [batch], rows of the mood embedding.
+            mood: as for :class:`MoodEmbedding`: [batch] rows, or [batch, moods + 1] shares.
             plan: not known to this network.
             known: not known to this network.
 

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from generator.analysis import PlanAnalysis
 from generator.config import ModelConfig
 from generator.mel import FLOOR, Mel
+from generator.mood_embedding import NO_MOOD
 from generator.moods import MOODS
-from generator.network import NO_MOOD
 from generator.plan import FEATURES
 from generator.torchaudio_shim import torchaudio
 from training.errors import ManifestError

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from generator.analysis import condition
 from generator.config import ModelConfig
 from generator.diffusion import NoiseSchedule, diffuse
-from generator.network import NO_MOOD
+from generator.mood_embedding import NO_MOOD
 from generator.plan import BASS, CHROMA
 from training.data import Batch
 

@@ -11,7 +11,6 @@ from generator.composer import (
     COLUMN_FRAMES,
     FORM,
     STROPHES,
-    STYLES,
     Array,
     Section,
     _phrase,
@@ -20,6 +19,7 @@ from generator.composer import (
 from generator.moods import MOODS
 from generator.plan import BASS, BRIGHTNESS, CHROMA, FEATURES, LOUDNESS, ONSET, ONSET_PARTS
 from generator.protocol import FRAME_SECONDS, MAX_FRAME_INDEX, MAX_SEED, Controls
+from generator.style import STYLES
 from tests.generator.tiny import plan_statistics
 
 STATISTICS = plan_statistics().numpy()

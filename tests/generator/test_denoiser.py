@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from generator.config import ModelConfig
 from generator.denoiser import Denoiser
 from generator.diffusion import CosineSchedule
-from generator.network import NO_MOOD
+from generator.mood_embedding import NO_MOOD
 from generator.plan import FEATURES
 from generator.sampling import ddim, dpm_solver_2m, uniform_times
 from tests.generator.tiny import TINY, tiny_engine
@@ -48,7 +48,8 @@ def test_guidance_asks_with_and_without_mood_and_plan() -> None:
     network, plan = Rows(0.0, 0.0), torch.rand(FEATURES, COLUMNS)
     Denoiser(network, with_guidance(2.0), SCHEDULE, 2, plan)(noise(), torch.tensor([0.25]))
     ((x, level, mood, plans, known),) = network.asked
-    assert mood.tolist() == [2, NO_MOOD]
+    assert mood.argmax(1).tolist() == [2, NO_MOOD]
+    assert mood.sum(1).tolist() == [1, 1]
     assert level.tolist() == [0.25, 0.25]
     assert torch.equal(plans[0], torch.cat([plan, torch.ones(1, COLUMNS)]))
     assert not plans[1].any()
@@ -110,3 +111,23 @@ def test_the_prefix_is_continued_and_not_just_pasted() -> None:
         with torch.no_grad():
             rest.append(dpm_solver_2m(denoiser, SCHEDULE, noise, uniform_times(2))[0, :, 32:])
     assert (rest[0] - rest[1]).abs().max() > 1e-3
+
+
+def test_a_mixture_of_moods_is_one_row_and_lies_between_them() -> None:
+    """Two rows whatever is mixed; all of one mood is that mood to the bit; halfway is near neither and between both."""
+    given, t, made = noise(), torch.tensor([0.5]), {}
+    mixtures: dict[str, int | list[float]] = {
+        "one": 1,
+        "all of one": [float(row == 1) for row in range(NO_MOOD)],
+        "two": 4,
+        "both": [0.5 * (row in (1, 4)) for row in range(NO_MOOD)],
+    }
+    for name, mood in mixtures.items():
+        denoiser = Denoiser(tiny_engine().network, with_guidance(1.5), SCHEDULE, mood)
+        assert denoiser.moods.shape == (2, NO_MOOD + 1)
+        with torch.no_grad():
+            made[name] = denoiser(given, t)
+    assert torch.equal(made["one"], made["all of one"])
+    apart = (made["one"] - made["two"]).norm()
+    for end in ("one", "two"):
+        assert 0.2 * apart < (made["both"] - made[end]).norm() < 0.9 * apart

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from generator.config import ModelConfig
+from generator.mood_embedding import NO_MOOD
 from generator.moods import MOODS
-from generator.network import NO_MOOD, PatchedUNet, ResidualBlock, TimeAttention, make_network, patchify, unpatchify
+from generator.network import PatchedUNet, ResidualBlock, TimeAttention, make_network, patchify, unpatchify
 from generator.plan import FEATURES
 from generator.sinusoid import sinusoidal_embedding
 from tests.generator.tiny import TINY, TINY_PAPER, tiny_checkpoint

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from generator.config import ModelConfig
 from generator.mel import Mel
+from generator.mood_embedding import NO_MOOD
 from generator.moods import MOODS
-from generator.network import NO_MOOD
 from generator.plan import FEATURES
 from tests.training.small_run import SMALL_BARD, SMALL_NOISE, prepare_small
 from training.data import Clips, Dataset, identity_of, load_dataset, plan_statistics

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from generator.diffusion import clean_from, diffuse, make_schedule, noise_from
+from generator.mood_embedding import NO_MOOD
 from generator.moods import MOODS
-from generator.network import NO_MOOD
 from generator.plan import BASS, CHROMA, FEATURES
 from tests.training.small_run import SMALL_BARD, SMALL_DENOISE, SMALL_NOISE
 from training.data import Batch
