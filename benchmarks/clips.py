@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import finish, note, parser, spread
-from bot.loudness import lufs
+from generator.loudness import lufs
 from generator.checkpoint import load_checkpoint
 from generator.composer import Section
 from generator.engine import Engine, GenerationError, State, Window

@@ -21,7 +21,7 @@ import psutil
 
 from benchmarks.observed_bot import FILE
 from benchmarks.report import checkpoint, finish, note, parser, peak_rss, spread
-from bot.loudness import jump
+from generator.loudness import jump
 from generator.moods import MOODS, Mood
 from generator.protocol import FRAME_SECONDS, SAMPLE_RATE
 from tests.discord_server import SILENCE, TOKEN, DiscordServer, Listener

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from bot.errors import DemoError
 from bot.jitter_buffer import JitterBuffer
-from bot.loudness import MOMENTARY_SECONDS, jump
 from bot.recording import check_writable, write_sound
 from bot.run import generator
 from bot.settings import Settings
 from bot.stage import PACKET_SECONDS, Order, Performance, Stage
+from generator.loudness import MOMENTARY_SECONDS, jump
 from generator.moods import COLOURS
 from generator.protocol import FRAME_SAMPLES, FRAME_SECONDS, FRAMES_PER_SECOND, SAMPLE_RATE
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bot.loudness import FLOOR_LUFS, jump, lufs
+from generator.loudness import FLOOR_LUFS, jump, loudness, lufs, powers
 
 
 def sine(hertz: float, amplitude: float, seconds: float = 1.0) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
@@ -32,3 +32,20 @@ def test_a_jump_is_measured_in_loudness_units(step: float) -> None:
     sound = sine(1_000, 0.1, 2.0)
     sound[48_000:] *= 10 ** (step / 20)
     assert jump(sound, 48_000) == pytest.approx(step, abs=0.05)
+
+
+def test_steps_add_up_to_the_whole() -> None:
+    random = np.random.default_rng(1)
+    sound = (0.1 * random.standard_normal(48_000 + 7)).astype(np.float32)
+    stepwise = powers(sound, 960)
+    assert stepwise.shape == (50,)
+    assert loudness(float(stepwise.mean())) == pytest.approx(lufs(sound[:48_000, None]), abs=0.05)
+
+
+@pytest.mark.parametrize("hertz", [40, 200, 997, 4_000])
+def test_a_step_is_weighted_as_the_whole_is(hertz: float) -> None:
+    tone = sine(hertz, 0.3)[:, 0]
+    tone[24_000:] *= 0.5
+    quiet, loud = (loudness(float(powers(tone, 960)[part].mean())) for part in (slice(30, 50), slice(5, 24)))
+    assert loud == pytest.approx(lufs(sine(hertz, 0.3)[:, :1]), abs=0.2)
+    assert loud - quiet == pytest.approx(6.02, abs=0.1)
