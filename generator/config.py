@@ -12,6 +12,7 @@ from generator.plan import FEATURES
 Scaling = Literal["diffwave", "standard"]
 Target = Literal["noise", "clean"]
 Schedule = Literal["paper", "cosine"]
+Reading = Literal["step", "cumulative"]
 Architecture = Literal["paper", "patched"]
 
 LARGEST: Final = 2**20  #: of any size: beyond is damage and no design
@@ -120,11 +121,15 @@ class DiffusionConfig:
     """The forward process and what the network predicts of it.
 
     Attributes:
-        schedule: ``paper`` multiplies steps of α = 1 − 0.9 t; ``cosine`` is Nichol & Dhariwal's, ended in pure noise.
+        schedule: ``paper`` is α = 1 − 0.9 t; ``cosine`` is Nichol & Dhariwal's, ended in pure noise.
         target: what the network predicts: the noise ε or the clean x₀.
         steps: T of the paper's discrete process; for ``cosine`` the sampler's own count.
-        bound: x₀ is clamped to [−bound, bound] at each step of sampling; ``None`` as in the paper.
+        bound: x₀ is clamped to [−bound, bound] at each step of sampling (see ``ModelConfig.limits``); ``None`` as in
+            the paper.
         guidance: classifier-free guidance at sampling, 1 for none.
+        reading: what the paper's α_t is: a ``step``'s factor, whose running product is ᾱ, or ``cumulative``, ᾱ itself.
+        power: p of α = 1 − 0.9 tᵖ, the non-linear kernel that the paper leaves to future work; 1 is its own.
+        zero_terminal: ᾱ shifted and scaled to end at 0 (Lin et al. 2024, algorithm 1). The cosine does anyway.
     """
 
     schedule: Schedule
@@ -132,12 +137,25 @@ class DiffusionConfig:
     steps: int
     bound: float | None
     guidance: float = 1.0
+    reading: Reading = "step"
+    power: float = 1.0
+    zero_terminal: bool = False
 
     def __post_init__(self) -> None:
         _need_one_of("schedule", self.schedule, get_args(Schedule))
+        _need_one_of("reading", self.reading, get_args(Reading))
         _need_one_of("target", self.target, get_args(Target))
         _need_size("steps", self.steps)
         _need_number("guidance", self.guidance)
+        _need_number("power", self.power)
+        if self.power <= 0:
+            raise ConfigError("a power is above 0")
+        if type(self.zero_terminal) is not bool:
+            raise ConfigError("zero_terminal is true or false")
+        if self.zero_terminal and self.steps < 2:
+            raise ConfigError("a process that ends at zero has two steps or more")
+        if self.schedule == "cosine" and (self.reading != "step" or self.power != 1 or self.zero_terminal):
+            raise ConfigError("only the paper's schedule has a reading, a power and an end of its own")
         if self.bound is not None:
             _need_number("bound", self.bound)
             if self.bound <= 0:
@@ -173,6 +191,14 @@ class ModelConfig:
             raise ConfigError("the paper's network knows no prefix")
         if not isinstance(self.name, str):
             raise ConfigError("a model's name is text")
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Where x₀ is clamped at each step: the bound, within the range that the Mel has by definition."""
+        bound = self.diffusion.bound
+        if bound is None:
+            return None
+        return (0.0, min(bound, 1.0)) if self.mel.scaling == "diffwave" else (-bound, bound)
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON's own types."""

@@ -74,7 +74,6 @@ class Denoiser:
             conditional, free = predicted.chunk(2)
             predicted = free + self.config.diffusion.guidance * (conditional - free)
         clean = clean_from(predicted, noisy, t, self.config.diffusion.target, self.schedule)
-        bound = self.config.diffusion.bound
-        if bound is not None:
-            clean = clean.clamp(-bound, bound)
+        if self.config.limits is not None:
+            clean = clean.clamp(*self.config.limits)
         return torch.where(keep, self.clean, clean)

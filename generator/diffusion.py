@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from generator.config import DiffusionConfig, Target
+from generator.config import DiffusionConfig, Reading, Target
 
 
 class NoiseSchedule(Protocol):
@@ -38,15 +38,19 @@ class CosineSchedule:
 
 
 class PaperSchedule:
-    """The paper's: step k of T keeps α_k = 1 − 0.9 k / T of the variance; ᾱ_k is their running product.
+    """The paper's: α = 1 − 0.9 tᵖ at the steps t = k / T, p = 1.
 
-    Long before t = 1 nothing of the signal is left (at T = 50, ᾱ < 10⁻⁴ from t = 0.6 on), so most steps learn nothing.
+    Read as the factor of one step, ᾱ is the running product: long before t = 1 nothing of the signal is left (at
+    T = 50, ᾱ < 10⁻⁴ from t = 0.6 on), so most steps learn nothing. Read as ᾱ itself, it ends at 0.1: what the sampler
+    starts from, pure noise, is nothing that the network was trained on.
     """
 
-    def __init__(self, steps: int) -> None:
-        alphas = 1 - 0.9 * torch.arange(steps + 1, dtype=torch.float64) / steps
+    def __init__(self, steps: int, reading: Reading = "step", power: float = 1.0, zero_terminal: bool = False) -> None:
+        """Tabulate ᾱ; arguments as in ``DiffusionConfig``."""
+        alphas = 1 - 0.9 * (torch.arange(steps + 1, dtype=torch.float64) / steps) ** power
+        cumulative = alphas.cumprod(0) if reading == "step" else alphas  # ᾱ_0 = 1
         self.steps = steps
-        self.cumulative = alphas.cumprod(0)  # ᾱ_0 = 1
+        self.cumulative = _ended(cumulative) if zero_terminal else cumulative
 
     def _at(self, t: Tensor) -> Tensor:
         index = (t.double() * self.steps).round().long().clamp(0, self.steps)
@@ -61,9 +65,20 @@ class PaperSchedule:
         return (1 - self._at(t)).sqrt().to(t.dtype)
 
 
+def _ended(cumulative: Tensor) -> Tensor:
+    """ᾱ_0 … ᾱ_T, shifted and scaled so that √ᾱ_T is 0 and √ᾱ_1 is kept (Lin et al. 2024, algorithm 1)."""
+    signal = cumulative.sqrt()
+    first, last = signal[1].clone(), signal[-1].clone()
+    ended = (signal - last) * first / (first - last)
+    ended[0] = 1  # the clean end is no step of the process, and not theirs
+    return ended.square()
+
+
 def make_schedule(config: DiffusionConfig) -> NoiseSchedule:
     """The schedule that a configuration names."""
-    return PaperSchedule(config.steps) if config.schedule == "paper" else CosineSchedule()
+    if config.schedule == "cosine":
+        return CosineSchedule()
+    return PaperSchedule(config.steps, config.reading, config.power, config.zero_terminal)
 
 
 def diffuse(clean: Tensor, t: Tensor, noise: Tensor, schedule: NoiseSchedule) -> Tensor:

@@ -1,11 +1,27 @@
 """The paper's UNet: single Mel cells, mood and time added at the input of every layer."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from generator.config import UNetConfig
+from generator.config import GROUPS, UNetConfig
 from generator.mood_embedding import MoodEmbedding
 from generator.sinusoid import sinusoidal_embedding
+
+
+class _Norm(nn.GroupNorm):
+    """Group normalisation in eight groups, computed in the plain layout.
+
+    Its gradient in channels_last is so slow on a CPU that, under bfloat16, two copies a call make the whole training
+    step twice as fast at widths 8, 16, 32.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(GROUPS, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, width, high, wide], any layout → channels_last."""
+        return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
 class _Layer(nn.Module):
@@ -25,7 +41,7 @@ class ResidualLayer(_Layer):
 
     def __init__(self, width: int, embedding: int) -> None:
         super().__init__(width, embedding)
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = _Norm(width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
@@ -58,7 +74,7 @@ class UpBlock(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(ResidualLayer(width, embedding) for _ in range(layers))
         self.conv = nn.Conv2d(width, finer, 3, padding=1)
-        self.norm = nn.GroupNorm(8, finer)
+        self.norm = _Norm(finer)
 
     def forward(self, x: Tensor, skip: Tensor, embedding: Tensor) -> Tensor:
         """[batch, width, h, w], [batch, finer, 2h, 2w] → [batch, finer, 2h, 2w]."""

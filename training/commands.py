@@ -39,6 +39,7 @@ def _add_train(subparsers: "Subparsers", say: Say, epilog: str) -> None:
     parser.add_argument("--minutes", type=_minutes, metavar="M", help="end after M minutes of training in all")
     parser.add_argument("--batch", type=at_least_one, metavar="N", help="clips a step, if not the preset's")
     parser.add_argument("--widths", type=_widths, metavar="A,B,C", help="channels by level, for less compute")
+    parser.add_argument("--crop", type=at_least_one, metavar="N", help="Mel frames a sample, for less compute")
     parser.set_defaults(run=lambda args: _train(args, say))
 
 
@@ -46,11 +47,13 @@ def _train(args: argparse.Namespace, say: Say) -> int:
     from dataclasses import replace
 
     from training.loop import Bounds, train
-    from training.presets import find_preset, with_widths
+    from training.presets import find_preset, with_crop, with_widths
 
     config = find_preset(args.preset)
     if args.widths:
         config = with_widths(config, args.widths)
+    if args.crop:
+        config = with_crop(config, args.crop)
     if args.batch:
         config = replace(config, batch=args.batch)
     folder = args.folder or RUNS / config.model.name

@@ -65,11 +65,12 @@ def train(
     bounds: Bounds,
     progress_bar: bool = True,
     say: Callable[[str], None] = _say_nothing,
+    validate_seconds: float = VALIDATE_SECONDS,
 ) -> Progress:
     """Train until ``bounds``; called again with the same folder it goes on where it was.
 
-    The folder gets ``run.json`` (whose it is), ``state.pt`` (to resume), ``model.safetensors`` (averaged weights,
-    playable) and ``log.jsonl``.
+    The folder gets ``run.json`` (whose it is), ``state.pt`` (to resume), ``model.safetensors`` (the weights that
+    play) and ``log.jsonl``.
 
     Args:
         config: what to train and how.
@@ -78,6 +79,7 @@ def train(
         bounds: where to stop; with none at all, after the preset's epochs.
         progress_bar: draw one on stderr, where that is a terminal.
         say: told what a person should know before it starts.
+        validate_seconds: between two measurements of the held-out loss; one comes at the end anyway.
 
     Returns:
         How far the run is.
@@ -89,18 +91,18 @@ def train(
     manifest = load_manifest(prepared)
     with claimed(folder, config, identity_of(manifest, config.model)):
         mel = Mel(config.model.mel)
-        run = Run(config, load_dataset(manifest, config.model, mel), mel, folder)
+        run = Run(config, load_dataset(manifest, config.sample, mel), mel, folder)
         if bounds == Bounds():
             bounds = Bounds(epochs=config.epochs)
         if run.progress.step:
             say(f"going on with {folder} after {run.progress.step} steps")
         if run.dataset.validation is None:
             say("no recording is held out, so no validation loss is measured: that takes two recordings in a mood")
-        _loop(run, bounds, progress_bar)
+        _loop(run, bounds, progress_bar, validate_seconds)
         return run.progress
 
 
-def _loop(run: Run, bounds: Bounds, progress_bar: bool) -> None:
+def _loop(run: Run, bounds: Bounds, progress_bar: bool, validate_seconds: float) -> None:
     # Batches and noise depend on the step at which this call began, so a resumed run doesn't see its start again.
     random = np.random.default_rng(run.progress.step)
     noise = torch.Generator().manual_seed(run.progress.step)
@@ -127,7 +129,7 @@ def _loop(run: Run, bounds: Bounds, progress_bar: bool) -> None:
             bar.set_postfix(loss=f"{loss:.4f}", hours=f"{run.progress.seconds / 3600:.2f}", refresh=False)
             entry: dict[str, object] = {"step": run.progress.step, "samples": run.progress.samples, "loss": loss}
             entry["gradient"] = round(run.gradient, 4)
-            if now - validated > VALIDATE_SECONDS:
+            if now - validated > validate_seconds:
                 run.validate(lambda: bool(received))
                 entry["validation"] = run.progress.validation
                 validated = time.monotonic()

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
 
 from generator.config import (
     BARD,
@@ -34,6 +34,8 @@ class TrainConfig:
         gamma: factor of ``step``.
         every: epochs of ``step``, steps of ``inverse-sqrt``.
         epochs: where the run ends by itself, unless the caller gives another bound.
+        ema: the model that plays, and is validated, has averaged weights; otherwise the last step's, as the paper's.
+        crop: Mel frames of a training sample where that is less than the window that the model makes.
     """
 
     model: ModelConfig
@@ -44,6 +46,24 @@ class TrainConfig:
     gamma: float = 1.0
     every: int = 1
     epochs: int = 10
+    ema: bool = True
+    crop: int | None = None
+
+    @property
+    def sample(self) -> ModelConfig:
+        """The model with a window as long as a training sample."""
+        if self.crop is None:
+            return self.model
+        return replace(self.model, unet=replace(self.model.unet, frames=self.crop))
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Self:
+        """The inverse of ``asdict``; a field that an older version did not know has its default.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such thing.
+        """
+        return cls(**(body | {"model": ModelConfig.from_json(body["model"])}))
 
     def rate(self, step: int, steps_an_epoch: int) -> float:
         """The learning rate of the step that comes after ``step`` others."""
@@ -60,13 +80,15 @@ PRESETS: Final[dict[str, TrainConfig]] = {
         # At 1e-3 the loss rose from 0.17 to 2 within twenty steps, after 1,150 that were well.
         TrainConfig(BARD, 32, 5e-4, 1e-2, "inverse-sqrt", every=1200, epochs=100),
         # The paper's three experiments ...
-        TrainConfig(PAPER_NOISE, 16, 1e-4, 1e-5),
-        TrainConfig(replace(PAPER_NOISE, name="paper-noise-steps"), 16, 1e-3, 1e-4, "step", gamma=0.1, every=5),
-        TrainConfig(PAPER_DENOISE, 16, 5e-3, 0.0, epochs=3),
+        TrainConfig(PAPER_NOISE, 16, 1e-4, 1e-5, ema=False),
+        TrainConfig(
+            replace(PAPER_NOISE, name="paper-noise-steps"), 16, 1e-3, 1e-4, "step", gamma=0.1, every=5, ema=False
+        ),
+        TrainConfig(PAPER_DENOISE, 16, 5e-3, 0.0, epochs=3, ema=False),
         # ... with the cosine schedule beside its own ...
-        TrainConfig(PAPER_NOISE_COSINE, 16, 1e-4, 1e-5),
-        TrainConfig(PAPER_DENOISE_COSINE, 16, 5e-3, 0.0, epochs=3),
-        # ... and with what made its spectrograms blank or infinite mended.
+        TrainConfig(PAPER_NOISE_COSINE, 16, 1e-4, 1e-5, ema=False),
+        TrainConfig(PAPER_DENOISE_COSINE, 16, 5e-3, 0.0, epochs=3, ema=False),
+        # ... and with what made its spectrograms blank or infinite mended, and averaged weights.
         TrainConfig(PAPER_NOISE_FIXED, 16, 1e-4, 1e-5),
         TrainConfig(PAPER_DENOISE_FIXED, 16, 5e-3, 0.0, epochs=3),
     )
@@ -98,7 +120,26 @@ def with_widths(config: TrainConfig, widths: tuple[int, ...]) -> TrainConfig:
     name = "-".join([config.model.name, *map(str, widths)])
     scale = f"widths {_listed(widths)} in place of {_listed(own)}"
     unet = replace(config.model.unet, widths=widths)
-    return replace(config, model=replace(config.model, name=name, unet=unet, notes={"scale": scale}))
+    return replace(
+        config, model=replace(config.model, name=name, unet=unet, notes=config.model.notes | {"scale": scale})
+    )
+
+
+def with_crop(config: TrainConfig, frames: int) -> TrainConfig:
+    """The same run on samples of ``frames`` Mel frames; what the model makes is as long as ever. Its notes say so.
+
+    Raises:
+        PresetError: the network can't be trained on such samples.
+    """
+    whole, step = config.model.unet.frames, config.model.unet.multiples[1]
+    if config.model.unet.architecture != "paper":
+        raise PresetError("--crop is for the paper's network, whose every position is like any other")
+    if not step <= frames <= whole or frames % step:
+        raise PresetError(f"--crop takes a multiple of {step} frames, up to the window's {whole}")
+    if frames == whole:
+        return config
+    notes = config.model.notes | {"crop": f"trained on {frames} frames in place of {whole}"}
+    return replace(config, model=replace(config.model, notes=notes), crop=frames)
 
 
 def _listed(widths: tuple[int, ...]) -> str:

@@ -145,14 +145,14 @@ class Run:
 
     @torch.no_grad()
     def validate(self, stopped: Callable[[], bool] = never) -> None:
-        """Measure the averaged weights' loss on held-out tracks, always with the same clips and the same noise.
+        """Measure the playing weights' loss on held-out tracks, always with the same clips and the same noise.
 
         Left as it was where no track is held out, or where ``stopped`` says to hurry.
         """
         if self.dataset.validation is None:
             return
-        averaged = copy.deepcopy(self.network)
-        averaged.load_state_dict(self.ema.weights)
+        playing = copy.deepcopy(self.network)
+        playing.load_state_dict(self.weights)
         noise = torch.Generator().manual_seed(0)
         size = min(self.config.batch, VALIDATION_CLIPS)
         batches = self.dataset.validation.batches(size, np.random.default_rng(0))
@@ -162,11 +162,16 @@ class Run:
                 return
             batch = next(batches)
             with precision(self.device, self.bf16):
-                losses.append(self._loss(averaged, batch, self.draw(batch, self.model, noise)).item())
+                losses.append(self._loss(playing, batch, self.draw(batch, self.model, noise)).item())
         self.progress.validation = float(np.mean(losses))
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Those that play: averaged, or the last step's."""
+        return self.ema.weights if self.config.ema else self.network.state_dict()
+
     def save(self) -> None:
-        """State for resuming, and the averaged weights as a checkpoint that plays.
+        """State for resuming, and the weights that play as a checkpoint.
 
         Raises:
             RunError: the weights are not finite, or the disk is full; what was saved before is kept.
@@ -186,8 +191,8 @@ class Run:
             raise RunError(unwritable(path)) from error
 
     def checkpoint(self) -> Checkpoint:
-        """The averaged weights with all that is needed to play them, and what they cost in the notes."""
-        tensors = {f"network.{key}": value.cpu() for key, value in self.ema.weights.items()}
+        """The weights with all that is needed to play them, and what they cost in the notes."""
+        tensors = {f"network.{key}": value.cpu() for key, value in self.weights.items()}
         tensors |= {f"mel.{key}": value for key, value in self.mel.state_dict().items()}
         if self.statistics is not None:
             tensors["plan.statistics"] = self.statistics

@@ -66,7 +66,7 @@ def claimed(folder: Path, config: TrainConfig, data: str) -> Iterator[None]:
         RunError: it holds another run, or this one is under way.
         StorageError: it can't be written.
     """
-    own = {"config": json.loads(json.dumps(asdict(config))), "data": data}
+    own = {"config": _plain(config), "data": data}
     with writing_to(folder, "--run"):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -84,12 +84,13 @@ def claimed(folder: Path, config: TrainConfig, data: str) -> Iterator[None]:
 def _check(folder: Path, own: dict[str, Any]) -> None:
     try:
         there = json.loads((folder / RUN_NAME).read_text(encoding="utf-8"))
-        name, earlier, data = there["config"]["model"]["name"], _flat(there["config"]), there["data"]
+        # Through the class, so that what is newer than the run has its default.
+        config, data = TrainConfig.from_json(there["config"]), there["data"]
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder / RUN_NAME} is damaged ({error}); choose another --run") from error
-    now = _flat(own["config"])
+    name, earlier, now = config.model.name, _flat(_plain(config)), _flat(own["config"])
     differing = [key for key in now if earlier.get(key) != now[key]]
     if differing:
         key = next((key for key in differing if "name" not in key), differing[0])
@@ -99,6 +100,12 @@ def _check(folder: Path, own: dict[str, Any]) -> None:
         )
     if data != own["data"]:
         raise RunError(f"{folder} was trained on other clips, or split otherwise; choose another --run to begin anew")
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    """In JSON's own types, as it comes back from a file."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, object]:

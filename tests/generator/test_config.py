@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.config import BARD, BARD_MEL, DIFFWAVE_MEL, PAPER_NOISE, ConfigError, MelConfig, ModelConfig
+from generator.config import (
+    BARD,
+    BARD_MEL,
+    DIFFWAVE_MEL,
+    PAPER_NOISE,
+    PAPER_NOISE_FIXED,
+    ConfigError,
+    MelConfig,
+    ModelConfig,
+)
 from generator.plan import FEATURES
 
 
@@ -72,7 +81,8 @@ def test_a_field_that_lacks_is_a_config_error(way: tuple[str, ...]) -> None:
         del spot[way[-1]]
     else:
         body["mel"]["colour"] = "red"
-    defaults = {("unet", "he_initialisation"), ("diffusion", "guidance")}
+    later = {("diffusion", name) for name in ("guidance", "reading", "power", "zero_terminal")}
+    defaults = {("unet", "he_initialisation"), *later}
     if way in defaults:
         assert ModelConfig.from_json(body) == BARD or way == ("diffusion", "guidance")
     else:
@@ -111,6 +121,34 @@ def test_a_network_that_could_not_run_is_never_configured(part: str, change: dic
 def test_a_prefix_is_whole_patches_and_shorter_than_the_window(prefix: int) -> None:
     with pytest.raises(ConfigError):
         replace(BARD, prefix=prefix)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reading": "other"},
+        {"power": 0.0},
+        {"power": float("nan")},
+        {"zero_terminal": 1},
+        {"zero_terminal": True, "steps": 1},
+        {"schedule": "cosine", "power": 2.0},
+        {"schedule": "cosine", "reading": "cumulative"},
+        {"schedule": "cosine", "zero_terminal": True},
+    ],
+)
+def test_a_schedule_that_there_is_not_is_never_configured(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        replace(PAPER_NOISE, diffusion=replace(PAPER_NOISE.diffusion, **change))
+
+
+def test_a_clean_mel_is_kept_within_the_bound_and_within_the_range_that_it_has_by_definition() -> None:
+    def limits(config: ModelConfig, bound: float | None) -> tuple[float, float] | None:
+        return replace(config, diffusion=replace(config.diffusion, bound=bound)).limits
+
+    assert limits(PAPER_NOISE, None) is None
+    assert limits(PAPER_NOISE, 5.0) == (0, 1)
+    assert limits(PAPER_NOISE, 0.5) == (0, 0.5)
+    assert limits(PAPER_NOISE_FIXED, 5.0) == (-5, 5)
 
 
 def test_the_papers_network_knows_no_prefix() -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.config import DiffusionConfig
+from generator.config import DiffusionConfig, Reading
 from generator.diffusion import (
     CosineSchedule,
     NoiseSchedule,
@@ -17,14 +17,22 @@ from generator.diffusion import (
 )
 
 COSINE, PAPER = CosineSchedule(), PaperSchedule(50)
-BOTH = pytest.mark.parametrize("schedule", [COSINE, PAPER], ids=["cosine", "paper"])
+SCHEDULES: dict[str, NoiseSchedule] = {
+    "cosine": COSINE,
+    "paper": PAPER,
+    "cumulative": PaperSchedule(50, "cumulative"),
+    "kernel": PaperSchedule(50, power=3.0),
+    "zero": PaperSchedule(50, zero_terminal=True),
+    "cumulative, zero": PaperSchedule(50, "cumulative", zero_terminal=True),
+}
+EACH = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
 
 def at(t: float) -> torch.Tensor:
     return torch.tensor([t])
 
 
-@BOTH
+@EACH
 @given(t=st.floats(0, 1, width=32))
 def test_variance_is_preserved_and_never_not_a_number(schedule: NoiseSchedule, t: float) -> None:
     signal, noise = schedule.signal(at(t)), schedule.noise(at(t))
@@ -33,7 +41,7 @@ def test_variance_is_preserved_and_never_not_a_number(schedule: NoiseSchedule, t
     assert 0 <= noise <= 1
 
 
-@BOTH
+@EACH
 def test_noise_only_grows(schedule: NoiseSchedule) -> None:
     t = torch.linspace(0, 1, 501)
     assert (schedule.signal(t).diff() <= 0).all()
@@ -56,9 +64,35 @@ def test_most_of_the_papers_process_is_pure_noise() -> None:
     assert float(PAPER.signal(at(1.0)) ** 2) > 0  # nor does it ever quite end
 
 
-def test_cosine_ends_in_pure_noise() -> None:
-    assert COSINE.signal(at(1.0)).item() == 0
-    assert COSINE.noise(at(1.0)).item() == 1
+@pytest.mark.parametrize("name", ["cosine", "zero", "cumulative, zero"])
+def test_it_ends_in_pure_noise(name: str) -> None:
+    assert SCHEDULES[name].signal(at(1.0)).item() == 0
+    assert SCHEDULES[name].noise(at(1.0)).item() == 1
+
+
+def test_read_as_cumulative_it_never_comes_near_noise() -> None:
+    times = torch.linspace(0, 1, 51, dtype=torch.float64)
+    signal = SCHEDULES["cumulative"].signal(times)
+    torch.testing.assert_close(signal.square(), 1 - 0.9 * times)
+
+
+def test_the_kernel_keeps_half_of_the_variance_for_half_of_the_time() -> None:
+    """As the cosine does, where the paper's own has lost it after a fifth."""
+    half = at(0.5)
+    assert float(SCHEDULES["kernel"].signal(half) ** 2) == pytest.approx(0.5, abs=0.05)
+    assert float(COSINE.signal(half) ** 2) == pytest.approx(0.5)
+    assert float(PAPER.signal(half) ** 2) < 0.002
+
+
+@pytest.mark.parametrize("reading", ["step", "cumulative"])
+def test_a_schedule_ended_at_zero_begins_as_it_did(reading: Reading) -> None:
+    """Lin et al. 2024, algorithm 1: √ᾱ_1 stays, √ᾱ_T is 0, and what lies between is moved in proportion."""
+    times = torch.linspace(0, 1, 51, dtype=torch.float64)
+    own = PaperSchedule(50, reading).signal(times)
+    ended = PaperSchedule(50, reading, zero_terminal=True).signal(times)
+    assert ended[:2].tolist() == pytest.approx(own[:2].tolist(), rel=1e-12)
+    ratio = ended[2:-1] / (own[2:-1] - own[-1])
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
 
 
 def test_the_closed_form_is_the_steps_one_by_one() -> None:
@@ -80,7 +114,7 @@ def test_the_closed_form_is_the_steps_one_by_one() -> None:
                 assert sample.std().item() == pytest.approx(spread, abs=error)
 
 
-@BOTH
+@EACH
 @settings(max_examples=50)
 @given(t=st.floats(0.02, 0.55), seed=st.integers(0, 99))
 def test_clean_and_noise_are_two_views_of_the_same(schedule: NoiseSchedule, t: float, seed: int) -> None:
@@ -98,7 +132,7 @@ def test_each_row_of_a_batch_has_a_time_of_its_own() -> None:
     assert diffuse(clean, times, noise, COSINE).flatten().tolist() == [1, 0]
 
 
-@BOTH
+@EACH
 def test_both_ends_stay_finite(schedule: NoiseSchedule) -> None:
     x = torch.ones(2, 1, 1)
     times = torch.tensor([0.0, 1.0])
@@ -110,4 +144,8 @@ def test_a_configuration_names_its_schedule() -> None:
     paper = make_schedule(DiffusionConfig("paper", "noise", steps=20, bound=None))
     assert isinstance(paper, PaperSchedule)
     assert paper.steps == 20
+    asked = DiffusionConfig("paper", "noise", steps=20, bound=None, reading="cumulative", power=2.0, zero_terminal=True)
+    other, same = make_schedule(asked), PaperSchedule(20, "cumulative", 2.0, zero_terminal=True)
+    times = torch.linspace(0, 1, 21)
+    assert torch.equal(other.signal(times), same.signal(times))
     assert isinstance(make_schedule(DiffusionConfig("cosine", "clean", steps=20, bound=None)), CosineSchedule)

@@ -78,6 +78,19 @@ def test_a_residual_layer_is_norm_conv_relu_conv_with_a_skip(network: PaperUNet)
         hook.remove()
 
 
+def test_the_norm_is_group_normalisation_whatever_the_layout() -> None:
+    norm = PaperUNet(SMALL).get_submodule("downs.0.layers.0.norm")
+    plain = nn.GroupNorm(8, 8)
+    with torch.no_grad():
+        for layer in (norm, plain):
+            assert isinstance(layer, nn.GroupNorm)
+            layer.weight.copy_(torch.linspace(0.5, 1.5, 8))
+            layer.bias.copy_(torch.linspace(-1, 1, 8))
+        x = torch.randn(2, 8, 4, 6).contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(norm(x), plain(x))
+        assert norm(x).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_skips_join_equal_sizes(network: PaperUNet) -> None:
     """Each up block's output meets the input of the down block's stride of the same size."""
     skips: list[torch.Size] = []

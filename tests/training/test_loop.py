@@ -18,7 +18,7 @@ from training.errors import RunError
 from training.loop import Bounds, train
 from training.loss import loss_of
 from training.manifest import load_manifest
-from training.presets import TrainConfig
+from training.presets import TrainConfig, with_crop
 from training.run import Run
 from training.state import Progress, load_state
 
@@ -207,6 +207,54 @@ def test_a_run_without_its_record_is_taken_on(prepared: Path, tmp_path: Path) ->
     assert json.loads((tmp_path / "run.json").read_text())["config"]["model"]["name"] == "small-bard"
 
 
+def test_a_run_begun_before_a_setting_existed_goes_on(prepared: Path, tmp_path: Path) -> None:
+    train(BARD_RUN, prepared, tmp_path, Bounds(steps=1))
+    record = json.loads((tmp_path / "run.json").read_text())
+    for name in ("ema", "crop"):
+        del record["config"][name]
+    for name in ("reading", "power", "zero_terminal"):
+        del record["config"]["model"]["diffusion"][name]
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert train(BARD_RUN, prepared, tmp_path, Bounds(steps=2)).step == 2
+    with pytest.raises(RunError, match=r"other settings \(ema: True there, False here\)"):
+        train(replace(BARD_RUN, ema=False), prepared, tmp_path, Bounds(steps=3))
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_the_weights_that_play_are_averaged_or_the_last(prepared: Path, tmp_path: Path, ema: bool) -> None:
+    made = make_run(prepared, tmp_path, replace(PAPER_RUN, ema=ema))
+    steps(made, 3)
+    made.save()
+    made.validate()
+    playing = load_checkpoint(tmp_path / "model.safetensors").part("network")
+    last, averaged = made.network.state_dict(), made.ema.weights
+    assert all(torch.equal(playing[key], (averaged if ema else last)[key]) for key in playing)
+    assert not all(torch.equal(last[key], averaged[key]) for key in playing)
+    before = made.progress.validation
+    with torch.no_grad():
+        next(made.network.parameters()).add_(1)
+    made.validate()
+    assert (made.progress.validation == before) is ema
+
+
+def test_a_crop_shortens_the_sample_and_not_what_the_model_makes(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = set()
+    own = Run.step
+
+    def note(self: Run, batch: Any, *rest: Any) -> float | None:
+        shapes.add(batch.mel.shape)
+        return own(self, batch, *rest)
+
+    monkeypatch.setattr(Run, "step", note)
+    train(with_crop(PAPER_RUN, 24), prepared, tmp_path, Bounds(steps=2))
+    assert shapes == {(4, 16, 24)}
+    made = load_checkpoint(tmp_path / "model.safetensors").config
+    assert made.unet.frames == 112
+    assert made.notes["crop"] == "trained on 24 frames in place of 112"
+
+
 def test_a_stop_half_way_through_a_step_drops_that_step(prepared: Path, tmp_path: Path) -> None:
     made = make_run(prepared, tmp_path)
     steps(made, 1)
@@ -252,7 +300,6 @@ def test_the_papers_decay_is_in_the_gradient_and_the_bards_is_not(prepared: Path
 
 def test_a_state_is_saved_on_the_way(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(loop, "VALIDATE_SECONDS", 0.0)
     copies = tmp_path / "copies"
     copies.mkdir()
     own = Run.save
@@ -262,7 +309,7 @@ def test_a_state_is_saved_on_the_way(prepared: Path, tmp_path: Path, monkeypatch
         shutil.copy(self.folder / "state.pt", copies / f"{self.progress.step}.pt")
 
     monkeypatch.setattr(Run, "save", keep)
-    train(BARD_RUN, prepared, tmp_path / "run", Bounds(steps=3))
+    train(BARD_RUN, prepared, tmp_path / "run", Bounds(steps=3), validate_seconds=0.0)
     assert sorted(path.stem for path in copies.iterdir()) == ["1", "2", "3"]
     assert all("validation" in entry for entry in log.read(tmp_path / "run") if "loss" in entry)
     found = load_state(tmp_path / "run")

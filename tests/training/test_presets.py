@@ -1,10 +1,13 @@
+import json
+from dataclasses import asdict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from generator.config import DIFFWAVE_MEL
 from training.errors import PresetError
-from training.presets import PRESETS, WARM_UP, find_preset, with_widths
+from training.presets import PRESETS, WARM_UP, TrainConfig, find_preset, with_crop, with_widths
 
 PAPER = [name for name in PRESETS if name.startswith("paper")]
 
@@ -84,6 +87,43 @@ def test_the_presets_own_widths_change_nothing() -> None:
 def test_impossible_widths_are_refused(widths: tuple[int, ...]) -> None:
     with pytest.raises(PresetError, match="3 multiples of 8"):
         with_widths(find_preset("paper-noise"), widths)
+
+
+def test_only_the_mended_paper_model_plays_averaged_weights() -> None:
+    assert {name for name in PAPER if find_preset(name).ema} == {"paper-noise-fixed", "paper-denoise-fixed"}
+
+
+def test_a_crop_is_in_the_notes_beside_the_widths() -> None:
+    for config in (
+        with_crop(with_widths(find_preset("paper-noise"), (8, 16, 32)), 216),
+        with_widths(with_crop(find_preset("paper-noise"), 216), (8, 16, 32)),
+    ):
+        assert (config.crop, config.sample.unet.frames, config.model.unet.frames) == (216, 216, 864)
+        assert set(config.model.notes) == {"scale", "crop"}
+        assert config.sample.unet.widths == (8, 16, 32)
+
+
+def test_a_crop_as_long_as_the_window_is_none() -> None:
+    config = find_preset("paper-noise")
+    assert with_crop(config, 864) == config
+    assert config.sample == config.model
+
+
+@pytest.mark.parametrize("frames", [0, 4, 12, 868, 1024])
+def test_impossible_crops_are_refused(frames: int) -> None:
+    with pytest.raises(PresetError, match="multiple of 8"):
+        with_crop(find_preset("paper-noise"), frames)
+
+
+def test_the_bard_is_not_cropped() -> None:
+    with pytest.raises(PresetError, match="paper's network"):
+        with_crop(find_preset("bard"), 216)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_run_travels_through_json(name: str) -> None:
+    config = with_crop(find_preset(name), 216) if name in PAPER else find_preset(name)
+    assert TrainConfig.from_json(json.loads(json.dumps(asdict(config)))) == config
 
 
 @given(step=st.integers(0, 10**6), epoch=st.integers(1, 5000))
