@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from enum import IntEnum
@@ -11,6 +12,7 @@ from uuid import uuid4
 from aiohttp import ClientConnectionResetError, WSMsgType, web
 
 from tests.discord_server.changes import Changes
+from tests.discord_server.voice import abort
 from tests.discord_server.world import REFUSED_TOKEN, Guild, Json, User
 
 HEARTBEAT_MS: Final = 41_250
@@ -88,6 +90,9 @@ class Gateway:
 
     Attributes:
         sessions: by id.
+        heartbeat_ms: how often the next clients are to send a heartbeat.
+        away: no socket is accepted.
+        voice_requests: when the bot asked to join, move or leave (op 4, monotonic), and the channel's id or None.
     """
 
     def __init__(
@@ -103,7 +108,11 @@ class Gateway:
         self._guilds = guilds
         self._on_voice_state = on_voice_state
         self._changes = changes
+        self.away = False
+        self.heartbeat_ms = HEARTBEAT_MS
+        self.voice_requests: list[tuple[float, str | None]] = []
         self._sockets: set[web.WebSocketResponse] = set()
+        self._mute: set[web.WebSocketResponse] = set()
 
     def session_of(self, guild_id: int) -> Session:
         """The newest session that serves this guild.
@@ -118,21 +127,45 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """One socket from first to last."""
+        if self.away:
+            assert request.transport is not None
+            request.transport.abort()
+            raise web.HTTPServiceUnavailable
         ws = web.WebSocketResponse(compress=False, max_msg_size=0)
         await ws.prepare(request)
         self._sockets.add(ws)
-        await ws.send_str(json.dumps({"op": Op.HELLO, "d": {"heartbeat_interval": HEARTBEAT_MS}}))
+        await ws.send_str(json.dumps({"op": Op.HELLO, "d": {"heartbeat_interval": self.heartbeat_ms}}))
         session: Session | None = None
         try:
             async for message in ws:
-                if message.type is WSMsgType.TEXT:
+                if message.type is WSMsgType.TEXT and ws not in self._mute:
                     session = await self._receive(ws, session, json.loads(message.data))
         finally:
             self._sockets.discard(ws)
+            self._mute.discard(ws)
             if session is not None and session.ws is ws:
                 session.ws = None
             self._changes.notify()
         return ws
+
+    def silence(self) -> None:
+        """The present sockets stay open, and nothing comes of them any more: neither an ack nor an event."""
+        self._mute |= self._sockets
+        for session in self.sessions.values():
+            session.ws = None
+
+    def abort(self) -> None:
+        """Every socket breaks without a word; sessions can be resumed."""
+        for ws in self._sockets:
+            abort(ws)
+
+    async def invalidate(self, *, resumable: bool) -> None:
+        """Op 9 to all: they are to resume, or to identify anew since their session is gone."""
+        sessions = list(self.sessions.values())
+        if not resumable:
+            self.sessions.clear()
+        for session in sessions:
+            await session.send(json.dumps({"op": Op.INVALID_SESSION, "d": resumable}))
 
     async def close(self) -> None:
         """Close all sockets, as when the server goes."""
@@ -150,6 +183,7 @@ class Gateway:
         elif session is None:
             await ws.close(code=4003, message=b"Not authenticated.")
         elif op == Op.VOICE_STATE:
+            self.voice_requests.append((time.monotonic(), data["channel_id"]))
             await asyncio.sleep(VOICE_STATE_LATENCY)
             await self._on_voice_state(session, data)
         elif op != Op.PRESENCE:

@@ -1,7 +1,9 @@
 """The REST half: who am I, commands, interaction callbacks, webhook follow-ups."""
 
 import json
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
@@ -17,16 +19,51 @@ API: Final = "/api/v10"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@dataclass(slots=True)
+class Failure:
+    """What the next ``times`` requests are answered whose path contains ``part``.
+
+    Attributes:
+        status: 429 for a rate limit, which ends after ``retry_after`` seconds, or what a server in trouble says.
+        met: when it happened, monotonic.
+    """
+
+    part: str
+    status: int
+    times: int = 1
+    retry_after: float = 0.0
+    met: list[float] = field(default_factory=list)
+
+    def answer(self) -> web.Response:
+        """Discord's own words."""
+        self.met.append(time.monotonic())
+        if self.status != 429:
+            return _error(self.status, 0, f"{self.status}: a planted fault")
+        body = {"message": "You are being rate limited.", "retry_after": self.retry_after, "global": False}
+        response = _json(body, 429)
+        response.headers.update({"Retry-After": str(self.retry_after), "Via": "1.1 loopback"})
+        return response
+
+
 class Rest:
     """Commands and replies are kept for tests to look at.
 
     Attributes:
         commands: what the bot has registered, in full; the key is a guild's id, or None for global commands.
         replies: every interaction so far, by its token.
+        failures: what goes wrong at present; see :class:`Failure`.
         unknown: requests to which there is no route, as "METHOD path"; a test may insist that it stays empty.
     """
 
-    def __init__(self, bot: User, gateway: Gateway, changes: Changes) -> None:
+    def __init__(
+        self,
+        bot: User,
+        gateway: Gateway,
+        edit_voice_state: Callable[[int, Json], Awaitable[bool]],
+        changes: Changes,
+    ) -> None:
+        self.failures: list[Failure] = []
+        self._edit_voice_state = edit_voice_state
         self.commands: dict[int | None, list[Json]] = {}
         self.replies: dict[str, Reply] = {}
         self.unknown: list[str] = []
@@ -43,6 +80,7 @@ class Rest:
         return [
             web.get(f"{API}/users/@me", self._me),
             web.get(f"{API}/oauth2/applications/@me", self._application),
+            web.patch(f"{API}/guilds/{{guild}}/voice-states/@me", self._own_voice_state),
             web.get(f"{API}/gateway", self._where_gateway),
             web.get(f"{API}/gateway/bot", self._where_gateway),
             web.get(commands, self._list_commands),
@@ -61,6 +99,9 @@ class Rest:
         """Turn away a bad token; note what there is no route for."""
         if request.headers.get("Authorization") == f"Bot {REFUSED_TOKEN}":
             return _error(401, 0, "401: Unauthorized")
+        for failure in self.failures:
+            if failure.part in request.path and len(failure.met) < failure.times:
+                return failure.answer()
         try:
             return await handler(request)
         except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
@@ -92,6 +133,13 @@ class Rest:
     async def _where_gateway(self, _: web.Request) -> web.Response:
         limit = {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}
         return _json({"url": self._gateway.url, "shards": 1, "session_start_limit": limit})
+
+    # On a stage
+
+    async def _own_voice_state(self, request: web.Request) -> web.Response:
+        if await self._edit_voice_state(int(request.match_info["guild"]), await request.json()):
+            return web.Response(status=204)
+        return _error(403, 50013, "Missing Permissions")
 
     # Commands
 

@@ -7,6 +7,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
@@ -29,7 +30,19 @@ from tests.discord_server.listener import Listener
 from tests.discord_server.patch import Address, patched
 from tests.discord_server.rest import API, Rest
 from tests.discord_server.voice import HOST, VoiceServer
-from tests.discord_server.world import TOKEN, Channel, Guild, Json, Member, Role, User, VoiceState
+from tests.discord_server.world import (
+    MUTE_MEMBERS,
+    REQUEST_TO_SPEAK,
+    STAGE,
+    TOKEN,
+    Channel,
+    Guild,
+    Json,
+    Member,
+    Role,
+    User,
+    VoiceState,
+)
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _GATEWAY_PATH: Final = "/gateway"
@@ -80,7 +93,7 @@ class DiscordServer:
         stack.push_async_callback(self.voice.stop)
 
         self.gateway = Gateway(self.bot, lambda: self.guilds, self._on_voice_state, self.changes)
-        self.rest = Rest(self.bot, self.gateway, self.changes)
+        self.rest = Rest(self.bot, self.gateway, self._edit_own_voice_state, self.changes)
         app = web.Application(middlewares=[self.rest.middleware])
         app.add_routes([*self.rest.routes(), web.get(_GATEWAY_PATH, self.gateway.handle)])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -274,12 +287,32 @@ class DiscordServer:
         if channel is not None and moves and 0 < channel.user_limit <= len(channel.members):
             return  # Discord says nothing to a bot that finds a channel full
         state = VoiceState(guild.bot, channel, session.id, data["self_mute"], data["self_deaf"])
+        state.suppress = (
+            channel is not None and channel.type == STAGE and (moves or (before is not None and before.suppress))
+        )
         if channel is not None or before is not None:
             await self.set_voice(state)
         if channel is None:
             self.voice.revoke(guild)
         elif moves:
             await self.send_voice_server(guild, session.id)
+
+    async def _edit_own_voice_state(self, guild_id: int, data: Json) -> bool:
+        """The bot gives itself the floor of a stage, or asks for it; whether it may."""
+        guild = next(guild for guild in self.guilds if guild.id == guild_id)
+        state = guild.bot.voice
+        right = MUTE_MEMBERS if data.get("suppress") is False else REQUEST_TO_SPEAK
+        if state is None or not guild.bot.permissions & right:
+            return False
+        requested = data.get("request_to_speak_timestamp", state.requested_at)
+        await self.set_voice(replace(state, suppress=data.get("suppress", state.suppress), requested_at=requested))
+        return True
+
+    async def update_channel(self, channel: Channel, **options: Any) -> None:
+        """Somebody edits a channel."""
+        for name, value in options.items():
+            setattr(channel, name, value)
+        await self.gateway.session_of(channel.guild.id).dispatch("CHANNEL_UPDATE", channel.payload())
 
     async def set_voice(self, state: VoiceState) -> None:
         """This is so now, and the bot is told."""

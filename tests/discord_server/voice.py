@@ -58,14 +58,36 @@ class Grant:
     token: str
 
 
+@dataclass(slots=True)
+class Weather:
+    """What the network and the servers do to all voice connections at present.
+
+    Attributes:
+        udp_lost: no datagram arrives, in either direction.
+        quiet: the server sends no datagram that was not asked for.
+        away: no socket is accepted.
+        refuses: the close code with which every IDENTIFY and RESUME is answered, if any.
+    """
+
+    udp_lost: bool = False
+    quiet: bool = False
+    away: bool = False
+    refuses: int | None = None
+
+
 class Connection:
     """One voice connection of the bot: a UDP port, a key, a listener, and the socket of the moment.
 
     Attributes:
         close_code: the code with which the client or the server closed the socket, or None.
+        lingers: sound counts though the socket is gone: the server holds the session, in hope of a RESUME.
+        resumes: how often it was resumed.
     """
 
-    def __init__(self, grant: Grant, ssrc: int, changes: Changes) -> None:
+    def __init__(self, grant: Grant, ssrc: int, weather: "Weather", changes: Changes) -> None:
+        self.lingers = False
+        self.resumes = 0
+        self._weather = weather
         self.grant = grant
         self.ssrc = ssrc
         self.key = os.urandom(32)
@@ -91,13 +113,20 @@ class Connection:
 
     @property
     def open(self) -> bool:
-        """A socket is there, and sound counts."""
-        return self.ws is not None
+        """A socket is there or hoped for, and sound counts."""
+        return self.ws is not None or self.lingers
 
     def attach(self, ws: web.WebSocketResponse) -> None:
         """From now on this is the socket (a new one, or the one of a RESUME)."""
         self.ws = ws
+        self.lingers = False
         self.listener.ended = None
+
+    def abort(self) -> None:
+        """The socket breaks without a word. The session lives on, and what comes by UDP is heard."""
+        if self.ws is not None:
+            self.lingers = True
+            abort(self.ws)
 
     def detach(self, ws: web.WebSocketResponse) -> None:
         """The socket has closed. What is on its way in the kernel was sent before, and counts."""
@@ -105,7 +134,7 @@ class Connection:
             self._read()
             self.close_code = ws.close_code
             self.ws = None
-            self.listener.ended = time.monotonic()
+            self.listener.ended = None if self.lingers else time.monotonic()
 
     async def send(self, op: Op, data: object) -> None:
         """Send one message, numbered as version 8 asks."""
@@ -125,6 +154,8 @@ class Connection:
     def _read(self) -> None:
         """Take all that the kernel has."""
         for datagram, arrival, peer in _drain(self._udp):
+            if self._weather.udp_lost:
+                continue
             if len(datagram) == _DISCOVERY.size and datagram[:4] == b"\x00\x01\x00\x46":
                 self._peer = peer
                 answer = _DISCOVERY.pack(2, 70, self.ssrc, peer[0].encode(), peer[1])
@@ -137,10 +168,12 @@ class Connection:
     async def _send_keep_alives(self) -> None:
         while True:
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
+            if self._weather.quiet:
+                continue
             self._send_datagram(_KEEP_ALIVE)
 
     def _send_datagram(self, datagram: bytes) -> None:
-        if self._peer is not None:
+        if self._peer is not None and not self._weather.udp_lost:
             with contextlib.suppress(OSError):  # the client's port may be closed by now
                 self._udp.sendto(datagram, self._peer)
 
@@ -150,9 +183,15 @@ class VoiceServer:
 
     Attributes:
         connections: all so far, oldest first.
+        attempts: how many sockets asked to be let in, so far.
+        weather: what goes wrong at present.
+        dave_version: of the end-to-end encryption that is announced; 0, none, unless a test wants to see it missing.
     """
 
     def __init__(self, tls: ssl.SSLContext, changes: Changes) -> None:
+        self.attempts = 0
+        self.weather = Weather()
+        self.dave_version = 0
         self.connections: list[Connection] = []
         self._tls = tls
         self._changes = changes
@@ -171,12 +210,17 @@ class VoiceServer:
 
     async def start(self) -> None:
         await self._runner.setup()
+        await self.change_region()
+
+    async def change_region(self) -> None:
+        """From now on another endpoint is granted; the old ones go on listening."""
         site = web.TCPSite(self._runner, HOST, 0, ssl_context=self._tls)
         await site.start()
-        self._port = self._runner.addresses[0][1]
+        self._port = self._runner.addresses[-1][1]
 
     async def stop(self) -> None:
         for connection in self.connections:
+            connection.lingers = False
             if connection.ws is not None:
                 await connection.ws.close(code=1001)
             await connection.close()
@@ -190,6 +234,9 @@ class VoiceServer:
     def revoke(self, guild: Guild) -> None:
         """The bot has left: what it was granted ends."""
         self._grants.pop(guild.id, None)
+        for connection in self.connections:
+            if connection.grant.guild is guild:
+                connection.lingers = False
 
     def connection_of(self, guild: Guild) -> Connection:
         """The newest connection of this guild.
@@ -203,6 +250,10 @@ class VoiceServer:
         raise LookupError(f"the bot has made no voice connection in {guild.name}")
 
     async def _handle(self, request: web.Request) -> web.WebSocketResponse:
+        if self.weather.away:
+            assert request.transport is not None
+            request.transport.abort()
+            raise web.HTTPServiceUnavailable
         ws = web.WebSocketResponse(compress=False)
         await ws.prepare(request)
         await ws.send_str(json.dumps({"op": Op.HELLO, "d": {"v": 8, "heartbeat_interval": HEARTBEAT_MS}}))
@@ -228,8 +279,9 @@ class VoiceServer:
         elif connection is None:
             await ws.close(code=4003, message=b"Not authenticated.")
         elif op == Op.SELECT_PROTOCOL:
-            # No DAVE (version 0): a loopback channel is nobody's but the test's.
-            description = {"mode": MODE, "secret_key": list(connection.key), "dave_protocol_version": 0}
+            # Commonly no DAVE (version 0): a loopback channel is nobody's but the test's.
+            dave = {"dave_protocol_version": self.dave_version}
+            description = {"mode": MODE, "secret_key": list(connection.key), **dave}
             await connection.send(Op.SESSION_DESCRIPTION, description)
         elif op == Op.SPEAKING:
             connection.listener.speaking.append(Speaking(time.monotonic(), data["speaking"]))
@@ -239,6 +291,10 @@ class VoiceServer:
         return connection
 
     async def _authenticate(self, ws: web.WebSocketResponse, data: Json, *, resume: bool) -> Connection | None:
+        self.attempts += 1
+        if self.weather.refuses is not None:
+            await ws.close(code=self.weather.refuses)
+            return None
         grant = self._grants.get(int(data["server_id"]))
         if grant is None or (grant.session_id, grant.token) != (data["session_id"], data["token"]):
             await ws.close(code=4006, message=b"Session is no longer valid.")
@@ -249,14 +305,23 @@ class VoiceServer:
                 await ws.close(code=4006, message=b"Session is no longer valid.")
                 return None
             held[-1].attach(ws)
+            held[-1].resumes += 1
             await held[-1].send(Op.RESUMED, None)
             return held[-1]
-        connection = Connection(grant, ssrc=len(self.connections) + 1, changes=self._changes)
+        connection = Connection(grant, len(self.connections) + 1, self.weather, self._changes)
         self.connections.append(connection)
         connection.attach(ws)
         ready = {"ssrc": connection.ssrc, "ip": HOST, "port": connection.port, "modes": [MODE]}
         await connection.send(Op.READY, ready)
         return connection
+
+
+def abort(ws: web.WebSocketResponse) -> None:
+    """Breaks the TCP connection: no WebSocket or TLS farewell."""
+    # Through the request, since aiohttp has no public way to drop a WebSocket without saying goodbye.
+    transport = ws._req.transport if ws._req is not None else None
+    if transport is not None:
+        transport.abort()
 
 
 def _drain(udp: socket.socket) -> Iterator[tuple[bytes, float, tuple[str, int]]]:

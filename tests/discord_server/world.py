@@ -22,12 +22,16 @@ ATTACH_FILES: Final = 1 << 15
 CONNECT: Final = 1 << 20
 SPEAK: Final = 1 << 21
 USE_COMMANDS: Final = 1 << 31
+MUTE_MEMBERS: Final = 1 << 22
+MOVE_MEMBERS: Final = 1 << 24
+REQUEST_TO_SPEAK: Final = 1 << 32
 EVERYONE: Final = VIEW_CHANNEL | SEND_MESSAGES | EMBED_LINKS | ATTACH_FILES | CONNECT | SPEAK | USE_COMMANDS
 ALL: Final = (1 << 53) - 1
 
 TEXT: Final = 0
 DM: Final = 1
 VOICE: Final = 2
+STAGE: Final = 13
 
 _EPOCH_MS: Final = 1_420_070_400_000
 _JOINED: Final = "2024-01-01T00:00:00+00:00"
@@ -108,7 +112,7 @@ class Channel:
             "flags": 0,
             "rate_limit_per_user": 0,
             "last_message_id": None,
-            **({"user_limit": self.user_limit, "bitrate": self.bitrate} if self.type == VOICE else {"topic": None}),
+            **({"user_limit": self.user_limit, "bitrate": self.bitrate} if self.type != TEXT else {"topic": None}),
         }
 
     @property
@@ -151,13 +155,18 @@ class Member:
 
 @dataclass(eq=False, slots=True)
 class VoiceState:
-    """Where a member is, and whether it hears and speaks. A state without a channel is the news of a leave."""
+    """Where a member is, and whether it hears and speaks. A state without a channel is the news of a leave.
+
+    On a stage, ``suppress`` is who may not speak, and ``requested_at`` since when somebody asks to.
+    """
 
     member: Member
     channel: Channel | None
     session_id: str
     self_mute: bool = False
     self_deaf: bool = False
+    suppress: bool = False
+    requested_at: str | None = None
 
     def payload(self) -> Json:
         return {
@@ -171,8 +180,8 @@ class VoiceState:
             "self_deaf": self.self_deaf,
             "self_mute": self.self_mute,
             "self_video": False,
-            "suppress": False,
-            "request_to_speak_timestamp": None,
+            "suppress": self.suppress,
+            "request_to_speak_timestamp": self.requested_at,
         }
 
 
