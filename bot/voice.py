@@ -9,6 +9,7 @@ from typing import Final
 import discord
 
 from bot.errors import VoiceError
+from bot.localisation import Sentence
 from bot.voice_connection import TableVoice
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,11 @@ def check(channel: Channel) -> Channel:
         VoiceError: a permission is missing, or the channel is full.
     """
     allowed = channel.permissions_for(channel.guild.me)
-    needed = {"View Channel": allowed.view_channel, "Connect": allowed.connect}
+    needed = {Sentence("View Channel"): allowed.view_channel, Sentence("Connect"): allowed.connect}
     if isinstance(channel, discord.StageChannel):
-        needed["Request to Speak"] = allowed.request_to_speak or allowed.mute_members
+        needed[Sentence("Request to Speak")] = allowed.request_to_speak or allowed.mute_members
     else:
-        needed["Speak"] = allowed.speak
+        needed[Sentence("Speak")] = allowed.speak
     if missing := tuple(name for name, granted in needed.items() if not granted):
         raise VoiceError(
             "I may not play in {channel}: give my role the permission {permissions} there, then try again.",
