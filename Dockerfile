@@ -21,7 +21,8 @@ COPY . .
 RUN uv pip install --no-deps .
 
 FROM python:3.11-slim-bookworm AS base
-RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bardcast
+RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bardcast \
+    && install --directory --owner=bardcast --mode=0700 /var/lib/bardcast
 ENV PATH=/opt/bardcast/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /tmp
 USER bardcast
@@ -38,6 +39,9 @@ CMD ["serve", "--host", "0.0.0.0"]
 
 FROM base AS bot
 COPY --from=build-bot /opt/bardcast /opt/bardcast
+# A new volume takes over the folder's owner, so that nobody has to be root to write there.
+ENV BARDCAST_STORE=/var/lib/bardcast/bardcast.sqlite3
+VOLUME /var/lib/bardcast
 # Healthy while it holds an established connection to port 443 (hexadecimal 01BB): Discord's gateway. discord.py's own
 # heartbeat closes one that is dead.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=4 \

@@ -1,44 +1,70 @@
-"""The Discord client: which guild has a table, and how all of them end."""
+"""The Discord client: what is asked and what happens, on its way to the guild that it concerns."""
 
 import asyncio
 import logging
 import random
-from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
 
 import discord
 from discord import app_commands
 
-from bot.client import Endpoint, Wish
-from bot.errors import BotError, VoiceError
+from bot.attendance import Patience
+from bot.client import Backoff, Endpoint, Wish
+from bot.engagement import Engagement
+from bot.errors import VoiceError
+from bot.localisation import Sentence, language_of
+from bot.permissions import require_gm
+from bot.settings import Settings
+from bot.store import GuildSettings, PanelPlace, Playing, Store
 from bot.table import Table
-from bot.voice import check
-from generator.protocol import MAX_SEED, Controls
+from bot.voice import Channel
+from generator.protocol import MAX_SEED, Controls, Transition
 
 log = logging.getLogger(__name__)
 
+Listener = Callable[[discord.Guild], Coroutine[Any, Any, None]]
+
 
 class Bard(discord.Client):
-    """Tables by guild. Commands are put on :attr:`tree` by ``bot.commands``."""
+    """Engagements by guild. Commands are put on :attr:`tree` by ``bot.commands``.
 
-    def __init__(self, endpoint: Endpoint, volume: int, rng: random.Random | None = None) -> None:
+    Every method that changes something may be called at any time and by any number at once: what concerns one guild is
+    done one after the other, and the newest wins.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: Settings,
+        store: Store,
+        rng: random.Random | None = None,
+        **options: Any,
+    ) -> None:
         """A client that is not logged in yet.
 
         Args:
             endpoint: where the generator is.
-            volume: percent at which a table begins.
-            rng: draws the music's seeds.
+            settings: the admin's, which hold where a guild has decided nothing.
+            store: what is remembered of the guilds; it is open for longer than this client.
+            rng: draws the music's seeds, and the jitter of back-offs.
+            options: discord.py's.
         """
         # These two suffice; neither is privileged, so an invite needs no extra switch in the portal.
-        super().__init__(intents=discord.Intents(guilds=True, voice_states=True))
+        super().__init__(intents=discord.Intents(guilds=True, voice_states=True), **options)
         self.tree = app_commands.CommandTree(self)
         self._endpoint = endpoint
+        self._defaults = settings
+        self._store = store
         self._rng = rng or random.Random()  # noqa: S311 - music, not a secret
-        self._tables: dict[int, Table] = {}
-        self._volumes: defaultdict[int, int] = defaultdict(lambda: volume)
-        self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._asked: dict[int, discord.Interaction] = {}
+        self._engagements: dict[int, Engagement] = {}
+        self._asked: dict[int, discord.Interaction[Any]] = {}
+        self._change_listeners: list[Listener] = []
         self._errands: set[asyncio.Task[None]] = set()
+        self._leaving = False
+
+    # What happens at Discord
 
     async def setup_hook(self) -> None:
         """Tells Discord the commands."""
@@ -48,120 +74,249 @@ class Bard(discord.Client):
         """Logs in whose name the bot is there."""
         log.info("ready as %s in %d guilds", self.user, len(self.guilds))
 
-    def table(self, guild: discord.Guild) -> Table | None:
-        """The guild's table, if it has one."""
-        return self._tables.get(guild.id)
+    async def on_guild_available(self, guild: discord.Guild) -> None:
+        """A guild is there: after the start, and after a session that could not be resumed. Back to its table."""
+        if self._store[guild.id].playing is not None and not self._leaving:
+            self._engagement(guild.id).come_back()
 
-    def asked_by(self, interaction: discord.Interaction) -> None:
+    async def on_guild_remove(self, guild: discord.Guild) -> None:
+        """The bot was removed from a guild: what it decided ends with that."""
+        await self._engagement(guild.id).end()
+        del self._store[guild.id]
+        self._engagements.pop(guild.id, None)
+
+    async def on_voice_state_update(
+        self, member: discord.Member, before: discord.VoiceState, after: discord.VoiceState
+    ) -> None:
+        """Somebody came, went, was deafened, or the bot was dragged elsewhere."""
+        engagement = self._engagements.get(member.guild.id)
+        if engagement is None or self._leaving:
+            return
+        if member.id == member.guild.me.id and after.channel is not None:
+            engagement.dragged(after.channel.id)
+        else:
+            engagement.count()
+
+    # What commands and panel ask
+
+    def table(self, guild: discord.Guild) -> Table | None:
+        """The guild's table, if the bot is at one; after a restart there may be none yet though something plays."""
+        return self._engagement(guild.id).table
+
+    def playing(self, guild: discord.Guild) -> Playing | None:
+        """What the guild should hear, since when, and whether the GM paused it."""
+        return self._engagement(guild.id).playing
+
+    def deserted(self, guild: discord.Guild) -> bool:
+        """Whether the music is paused because nobody listens; it goes on when somebody does."""
+        return self._engagement(guild.id).deserted
+
+    async def play(
+        self, member: discord.Member, controls: Controls, transition: Transition = "sudden"
+    ) -> tuple[Sentence, ...]:
+        """Plays for ``member``, in the channel where they are; what was done.
+
+        What was paused goes on. The same controls again change nothing.
+
+        Raises:
+            VoiceError: they are nowhere, or the bot can't get there; all stays as it was.
+        """
+        if member.voice is None or member.voice.channel is None:
+            raise VoiceError("You are in no voice channel. Join one, then ask me again.")
+        return await self._engagement(member.guild.id).play(member.voice.channel, controls, transition)
+
+    async def turn(
+        self, guild: discord.Guild, controls: Controls, transition: Transition = "sudden"
+    ) -> tuple[Sentence, ...]:
+        """Turns to other music where it plays; what is paused stays paused. What was done.
+
+        Raises:
+            NothingPlays: there is nothing to turn.
+        """
+        return await self._engagement(guild.id).turn(controls, transition)
+
+    async def pause(self, guild: discord.Guild) -> bool:
+        """Pauses until :meth:`resume` or :meth:`play`; False when nothing plays."""
+        return await self._engagement(guild.id).pause(True)
+
+    async def resume(self, guild: discord.Guild) -> bool:
+        """Goes on after :meth:`pause`; False when nothing plays. Music that was not paused just goes on."""
+        return await self._engagement(guild.id).pause(False)
+
+    async def silence(self, guild: discord.Guild) -> bool:
+        """Stops, leaves the channel and forgets what played; False when nothing played."""
+        return await self._engagement(guild.id).end()
+
+    def volume(self, guild: discord.Guild) -> int:
+        """The guild's volume in percent."""
+        return self._volume(guild.id)
+
+    def set_volume(self, guild: discord.Guild, percent: int) -> None:
+        """Sets the guild's volume, 0 to 100, for the present table and those to come."""
+        self._change_settings(guild.id, replace(self.guild_settings(guild), volume=percent))
+
+    def patience(self, guild: discord.Guild) -> Patience:
+        """How long the guild keeps an empty table: its own settings, else the admin's."""
+        return self._patience(guild.id)
+
+    def guild_settings(self, guild: discord.Guild) -> GuildSettings:
+        """What was decided in the guild; ``None`` in a field: nothing, so the admin's settings hold."""
+        return self._store[guild.id].settings
+
+    async def change_settings(self, guild: discord.Guild, settings: GuildSettings) -> None:
+        """Decides for the guild, e.g. ``replace(bard.guild_settings(guild), gm_role=role.id)``; it holds at once.
+
+        Raises:
+            StoreError: it holds, but is forgotten when the bot restarts; the message says why.
+        """
+        self._change_settings(guild.id, settings)
+        await self._store.flush()
+
+    def panel(self, guild: discord.Guild) -> PanelPlace | None:
+        """Where the guild's panel is."""
+        return self._store[guild.id].panel
+
+    async def set_panel(self, guild: discord.Guild, place: PanelPlace | None) -> None:
+        """Remembers where the guild's panel is.
+
+        Raises:
+            StoreError: as for :meth:`change_settings`.
+        """
+        self._store[guild.id] = replace(self._store[guild.id], panel=place)
+        await self._store.flush()
+
+    def require_gm(self, interaction: discord.Interaction[Any]) -> discord.Member:
+        """The member who asks, if they may change what the table hears. Ask this first, for every button too.
+
+        Only somebody who manages the server may choose the GM role: ``bot.permissions.require_manager``.
+
+        Raises:
+            NotAllowedError: they may not; the message says who may.
+        """
+        guild = interaction.guild
+        return require_gm(interaction, self.guild_settings(guild).gm_role if guild is not None else None)
+
+    def asked_by(self, interaction: discord.Interaction[Any]) -> None:
         """Remembers through which interaction the guild's GM can be told something in private."""
         if interaction.guild_id is not None:
             self._asked[interaction.guild_id] = interaction
 
-    def volume(self, guild: discord.Guild) -> int:
-        """The guild's volume in percent."""
-        return self._volumes[guild.id]
+    def add_listener(self, listener: Listener) -> None:
+        """Calls ``listener(guild)``, in the background, whenever what the guild's panel shows may be another.
 
-    async def play(self, member: discord.Member, controls: Controls) -> str:
-        """Plays for ``member``, in the channel where they are; what was done, as a sentence.
-
-        Raises:
-            VoiceError: they are nowhere, or the bot can't get there.
+        That is: mood, pause, volume, channel, start and end. Several changes at once may be told one by one.
         """
-        if member.voice is None or member.voice.channel is None:
-            raise VoiceError("You are in no voice channel. Join one, then ask me again.")
-        guild = member.guild
-        async with self._locks[guild.id]:
-            channel = check(member.voice.channel)
-            table = self._tables.get(guild.id)
-            if table is None:
-                table = await self._open(channel, controls)
-                return f"Playing {_title(controls)} in {channel.name}.{_patience(table)}"
-            moved = table.channel is None or table.channel.id != channel.id
-            if moved:
-                await table.move(channel)
-            changed = table.set_mood(controls)
-            if changed:
-                where = f", now in {channel.name}" if moved else ""
-                return f"Turning to {_title(controls)}{where}.{_patience(table)}"
-            if moved:
-                return f"Still {_title(controls)}, now in {channel.name}.{_patience(table)}"
-            return f"{_title(controls).capitalize()} plays already.{_patience(table)}"
+        self._change_listeners.append(listener)
 
-    async def set_volume(self, guild: discord.Guild, percent: int) -> str:
-        """Sets the guild's volume, for the present table and the next; what was done, as a sentence."""
-        self._volumes[guild.id] = percent
-        table = self._tables.get(guild.id)
-        if table is None:
-            return f"Volume {percent} %, from the next mood on: nothing plays now."
-        table.set_volume(_gain(percent))
-        return f"Volume {percent} %.{_patience(table)}"
-
-    async def silence(self, guild: discord.Guild) -> bool:
-        """Ends the guild's table; whether there was one."""
-        async with self._locks[guild.id]:
-            table = self._tables.pop(guild.id, None)
-            if table is not None:
-                await table.stop()
-        return table is not None
+    # How all of it ends
 
     async def close(self) -> None:
-        """Leaves every channel as one should, then Discord."""
-        tables, self._tables = list(self._tables.values()), {}
-        results = await asyncio.gather(*(table.stop() for table in tables), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                log.error("a table did not end well", exc_info=result)
+        """Leaves every channel as one should, then Discord; the tables are remembered."""
+        self._leaving = True
         for errand in self._errands:
             errand.cancel()
         await asyncio.gather(*self._errands, return_exceptions=True)
+        leaving = (engagement.close() for engagement in self._engagements.values())
+        for result in await asyncio.gather(*leaving, return_exceptions=True):
+            if isinstance(result, BaseException):
+                log.error("a table did not end well", exc_info=result)
         await super().close()
 
-    async def _open(self, channel: discord.VoiceChannel, controls: Controls) -> Table:
-        guild = channel.guild
-        table = Table(
+    # How
+
+    def _engagement(self, guild: int) -> Engagement:
+        if guild not in self._engagements:
+            self._engagements[guild] = Engagement(
+                guild,
+                self._store,
+                hire=lambda wish: self._hire(guild, wish),
+                find=lambda channel: self._find(guild, channel),
+                gain=lambda: _gain(self._volume(guild)),
+                patience=lambda: self._patience(guild),
+                changed=lambda: self._tell_listeners(guild),
+                settle=lambda: self._errand(self._engagement(guild).settle()),
+                clock=asyncio.get_running_loop(),
+                backoff=Backoff(self._rng, first=1.0, most=60.0),
+            )
+        return self._engagements[guild]
+
+    def _hire(self, guild: int, wish: Wish) -> Table:
+        return Table(
             self._endpoint,
-            Wish(controls, _gain(self._volumes[guild.id])),
+            wish,
             seed=self._rng.randint(0, MAX_SEED),
             notice=lambda sentence: self._errand(self._whisper(guild, sentence)),
-            ended=lambda _: self._errand(self._forget(guild)),
+            ended=lambda table, reason: self._errand(self._lost(guild, table, reason)),
         )
-        await table.join(channel)
-        self._tables[guild.id] = table
-        return table
 
-    async def _forget(self, guild: discord.Guild) -> None:
-        await self.silence(guild)
+    async def _lost(self, guild: int, table: Table, reason: Sentence) -> None:
+        await self._engagement(guild).lost(table)
+        await self._whisper(guild, reason)
 
-    async def _whisper(self, guild: discord.Guild, sentence: str) -> None:
+    def _find(self, guild: int, channel: int) -> Channel | None:
+        home = self.get_guild(guild)
+        found = home.get_channel(channel) if home is not None else None
+        return found if isinstance(found, Channel) else None
+
+    def _volume(self, guild: int) -> int:
+        volume = self._store[guild].settings.volume
+        return self._defaults.volume if volume is None else volume
+
+    def _patience(self, guild: int) -> Patience:
+        own, default = self._store[guild].settings, self._defaults
+        return Patience(
+            default.pause_after if own.pause_after is None else own.pause_after,
+            default.leave_after if own.leave_after is None else own.leave_after,
+        )
+
+    def _change_settings(self, guild: int, settings: GuildSettings) -> None:
+        self._store[guild] = replace(self._store[guild], settings=settings)
+        engagement = self._engagement(guild)
+        engagement.patience_changed()
+        if engagement.table is not None:
+            engagement.table.set_volume(_gain(self._volume(guild)))
+        self._tell_listeners(guild)
+
+    def _tell_listeners(self, guild: int) -> None:
+        home = self.get_guild(guild)
+        if home is not None:
+            for listener in self._change_listeners:
+                self._errand(listener(home))
+
+    async def _whisper(self, guild: int, sentence: Sentence) -> None:
         """Tells the GM alone, as long as Discord lets an interaction be answered; else the log."""
-        asked = self._asked.get(guild.id)
+        asked = self._asked.get(guild)
         if asked is not None and not asked.is_expired():
+            language = self._store[guild].settings.language or language_of(asked.locale.value)
             try:
-                await asked.followup.send(sentence, ephemeral=True)
+                await asked.followup.send(sentence.to(language), ephemeral=True)
                 return
             except discord.DiscordException as error:
                 log.warning("the GM could not be told: %s", error)
-        log.warning("guild %d: %s", guild.id, sentence)
+        log.warning("guild %d: %s", guild, sentence)
 
-    def _errand(self, work: Coroutine[object, object, None]) -> None:
+    def _errand(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._leaving:
+            work.close()
+            return
         task = asyncio.get_running_loop().create_task(_finish(work))
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
 
 
-async def _finish(work: Coroutine[object, object, None]) -> None:
+class ShardedBard(Bard, discord.AutoShardedClient):
+    """A bard over several gateway sessions, as Discord demands of a bot in more than 2,500 guilds.
+
+    With one session it would do too, but after an outage discord.py's sharded client begins a new one where the plain
+    client resumes; and a new session costs the voice connections.
+    """
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except (BotError, discord.DiscordException):
+    except Exception:
         log.exception("an errand failed")
-
-
-def _title(controls: Controls) -> str:
-    return controls.mood if controls.intensity == 3 else f"{controls.mood} at intensity {controls.intensity}"
-
-
-def _patience(table: Table) -> str:
-    return "" if table.connected else " The music generator does not answer yet; it follows as soon as it does."
 
 
 def _gain(percent: int) -> float:

@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 
 import discord
 
-from bot.bard import Bard
+from bot.bard import Bard, ShardedBard
 from bot.client import Endpoint, FixedEndpoint
 from bot.commands import add_commands
 from bot.errors import BotError
 from bot.generator_process import GeneratorProcess, serve_command
 from bot.settings import Settings
+from bot.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,12 @@ async def run(settings: Settings) -> int:
     """
     token = settings.require_discord_token()
     _require_voice_packages()
-    async with generator(settings) as endpoint, Bard(endpoint, settings.volume) as bard:
+    # The store outlives the bard, which leaves its tables, and the generator, which may take seconds to end.
+    async with (
+        Store(settings.store.expanduser()) as store,
+        generator(settings) as endpoint,
+        _bard(endpoint, settings, store) as bard,
+    ):
         add_commands(bard)
         # discord.py's own run() would die of SIGTERM at once, and leave the bot standing in its channels.
         stopped = asyncio.Event()
@@ -67,6 +73,12 @@ async def run(settings: Settings) -> int:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(serving, stopping, return_exceptions=True)
     return 0
+
+
+def _bard(endpoint: Endpoint, settings: Settings, store: Store) -> Bard:
+    if settings.shards == 1:
+        return Bard(endpoint, settings, store)
+    return ShardedBard(endpoint, settings, store, shard_count=settings.shards)
 
 
 async def _serve(bard: Bard, token: str) -> None:

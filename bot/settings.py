@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from bot.errors import SettingsError
 
 DEFAULT_VOLUME: Final = 60  #: percent; a bot that is too loud on join is the commonest complaint of all
+
+DEFAULT_PAUSE_AFTER: Final = 60  #: seconds
+DEFAULT_LEAVE_AFTER: Final = 600  #: seconds
+MAX_PATIENCE: Final = 86_400  #: seconds; a bot that never leaves is the next complaint
+MAX_SHARDS: Final = 1_000
+#: Below the folder for what programs keep of their past (XDG Base Directory Specification).
+_STORE: Final = "bardcast/bardcast.sqlite3"
+DEFAULT_STORE: Final = Path("~/.local/state", _STORE)
 
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -22,6 +31,10 @@ class Settings:
         generator_token: the secret shared with that generator.
         model: name or path of the checkpoint that a generator started here plays; None: the one that ships.
         volume: percent, 0 to 100, at which a table begins.
+        store: the file that keeps what outlives a restart; a ``~`` at its beginning is the home folder.
+        pause_after: seconds without a listener until the music pauses.
+        leave_after: seconds without a listener until the bot leaves.
+        shards: gateway sessions over which the guilds are spread; None: as many as Discord advises.
     """
 
     discord_token: str | None = None
@@ -29,6 +42,10 @@ class Settings:
     generator_token: str | None = None
     model: str | None = None
     volume: int = DEFAULT_VOLUME
+    store: Path = DEFAULT_STORE
+    pause_after: int = DEFAULT_PAUSE_AFTER
+    leave_after: int = DEFAULT_LEAVE_AFTER
+    shards: int | None = 1
 
     def require_discord_token(self) -> str:
         """The token.
@@ -54,13 +71,32 @@ def load_settings(env: Mapping[str, str | None]) -> Settings:
     def text(name: str) -> str | None:
         return (env.get(name) or "").strip() or None
 
+    def number(name: str, default: int, least: int, most: int) -> int:
+        value = text(name)
+        if value is None:
+            return default
+        if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+            raise SettingsError(f"{name} is {value!r}; write a whole number from {least} to {most}")
+        return int(value)
+
     return Settings(
         discord_token=text("DISCORD_TOKEN"),
         generator_url=_base_url(text("BARDCAST_GENERATOR_URL")),
         generator_token=text("BARDCAST_TOKEN"),
         model=text("BARDCAST_MODEL"),
-        volume=_percent("BARDCAST_VOLUME", text("BARDCAST_VOLUME"), DEFAULT_VOLUME),
+        volume=number("BARDCAST_VOLUME", DEFAULT_VOLUME, 0, 100),
+        store=_store(text("BARDCAST_STORE"), text("XDG_STATE_HOME")),
+        pause_after=number("BARDCAST_PAUSE_AFTER", DEFAULT_PAUSE_AFTER, 0, MAX_PATIENCE),
+        leave_after=number("BARDCAST_LEAVE_AFTER", DEFAULT_LEAVE_AFTER, 0, MAX_PATIENCE),
+        shards=None if text("BARDCAST_SHARDS") == "auto" else number("BARDCAST_SHARDS", 1, 1, MAX_SHARDS),
     )
+
+
+def _store(value: str | None, state_home: str | None) -> Path:
+    if value is not None:
+        return Path(value)
+    # A relative folder is to be ignored, says the specification.
+    return Path(state_home, _STORE) if state_home is not None and Path(state_home).is_absolute() else DEFAULT_STORE
 
 
 def _base_url(value: str | None) -> str | None:
@@ -73,11 +109,3 @@ def _base_url(value: str | None) -> str | None:
             "write it as http://host:port, or leave it out to have the bot start its own"
         )
     return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"
-
-
-def _percent(name: str, value: str | None, default: int) -> int:
-    if value is None:
-        return default
-    if not value.isascii() or not value.isdigit() or int(value) > 100:
-        raise SettingsError(f"{name} is {value!r}; write a whole number from 0 to 100")
-    return int(value)

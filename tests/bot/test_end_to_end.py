@@ -16,6 +16,8 @@ from bot.client import FixedEndpoint
 from bot.commands import NOTHING_PLAYS, add_commands
 from bot.fake import FakeGenerator
 from bot.generator_process import GeneratorProcess
+from bot.settings import Settings
+from bot.store import Store
 from generator.moods import MOODS, Mood
 from tests.bot.conftest import pitch
 from tests.discord_server import SILENCE, DiscordServer, Listener, Member
@@ -27,6 +29,8 @@ CHILD = """
 import asyncio, os, sys
 from bot.fake import FakeGenerator
 from bot.generator_process import GeneratorProcess
+from bot.settings import Settings
+from bot.store import Store
 async def main():
     async with FakeGenerator(token=os.environ["BARDCAST_TOKEN"]) as fake:
         print("listening on", fake.url.removeprefix("http://"), flush=True)
@@ -56,7 +60,7 @@ async def until(true: Callable[[], bool], what: str, seconds: float = 10.0) -> N
 
 @contextlib.asynccontextmanager
 async def running(discord: DiscordServer, fake: FakeGenerator, volume: int = 100) -> AsyncIterator[Bard]:
-    bard = Bard(FixedEndpoint(fake.url), volume)
+    bard = Bard(FixedEndpoint(fake.url), Settings(volume=volume), Store())
     add_commands(bard)
     async with discord.connect(bard):
         yield bard
@@ -152,7 +156,7 @@ async def test_the_child_is_killed_and_nobody_hears_it(discord_server: DiscordSe
     """As the bot runs by default: the generator is its child, here one that plays sines."""
     process = GeneratorProcess([sys.executable, "-c", CHILD])
     await process.start()
-    bard = Bard(process, 100)
+    bard = Bard(process, Settings(volume=100), Store())
     add_commands(bard)
     try:
         async with discord_server.connect(bard):
@@ -194,7 +198,7 @@ async def test_shown_out_it_stays_away(discord_server: DiscordServer, fake: Fake
         await asyncio.sleep(1.0)
         assert discord_server.voice_state_of_bot() is None
         assert len(discord_server.listeners) == 1
-        assert not bard._tables
+        assert bard.table(bard.guilds[0]) is None
         await discord_server.slash(gm, "mood", mood="town")
         listener = await discord_server.wait_voice(packets=25)
         await until(lambda: heard(listener) == "town", "the mood after")
@@ -241,7 +245,7 @@ async def test_what_cannot_be_done_is_said(discord_server: DiscordServer, fake: 
             reply = await discord_server.slash(stranger, "stop")
             await reply.wait_for_text("went wrong on my side")
             assert "planted" not in reply.text
-        assert not bard._tables
+        assert bard.table(bard.guilds[0]) is None
 
 
 async def test_the_commands_as_discord_knows_them(discord_server: DiscordServer, fake: FakeGenerator) -> None:

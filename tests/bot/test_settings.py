@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +18,12 @@ def test_everything_is_read() -> None:
         "BARDCAST_TOKEN": "s",
         "BARDCAST_MODEL": "m",
         "BARDCAST_VOLUME": "0",
+        "BARDCAST_STORE": "/srv/bard.db",
+        "BARDCAST_PAUSE_AFTER": "5",
+        "BARDCAST_LEAVE_AFTER": "0",
+        "BARDCAST_SHARDS": "3",
     }
-    assert load_settings(env) == Settings("abc", "https://box:1/base", "s", "m", 0)
+    assert load_settings(env) == Settings("abc", "https://box:1/base", "s", "m", 0, Path("/srv/bard.db"), 5, 0, 3)
 
 
 def test_no_discord_token_says_where_to_get_one() -> None:
@@ -26,10 +31,35 @@ def test_no_discord_token_says_where_to_get_one() -> None:
         load_settings({}).require_discord_token()
 
 
-@pytest.mark.parametrize("volume", ["101", "-1", "loud", "1.5", "²"])
-def test_a_bad_volume_is_refused(volume: str) -> None:
-    with pytest.raises(SettingsError, match="BARDCAST_VOLUME"):
-        load_settings({"BARDCAST_VOLUME": volume})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("BARDCAST_VOLUME", value) for value in ("101", "-1", "loud", "1.5", "²")),
+        *(("BARDCAST_PAUSE_AFTER", value) for value in ("86401", "-1", "a minute")),
+        *(("BARDCAST_LEAVE_AFTER", value) for value in ("86401", "-1", "10m")),
+        *(("BARDCAST_SHARDS", value) for value in ("0", "1001", "many", "AUTO")),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load_settings({name: value})
+
+
+def test_discord_may_choose_the_number_of_shards() -> None:
+    assert load_settings({"BARDCAST_SHARDS": "auto"}).shards is None
+
+
+@pytest.mark.parametrize(
+    ("env", "store"),
+    [
+        ({}, "~/.local/state/bardcast/bardcast.sqlite3"),
+        ({"XDG_STATE_HOME": "/var/state"}, "/var/state/bardcast/bardcast.sqlite3"),
+        ({"XDG_STATE_HOME": "relative"}, "~/.local/state/bardcast/bardcast.sqlite3"),
+        ({"XDG_STATE_HOME": "/var/state", "BARDCAST_STORE": "here.db"}, "here.db"),
+    ],
+)
+def test_the_store_is_where_programs_keep_their_state(env: dict[str, str | None], store: str) -> None:
+    assert load_settings(env).store == Path(store)
 
 
 @pytest.mark.parametrize("url", ["box:8765", "ftp://box", "http://", "http://box?x=1"])
