@@ -4,10 +4,12 @@ BIN := .venv/bin
 
 .PHONY: demo test slow check format clean
 
-# The stamp is newer than pyproject.toml once everything that it names is installed.
-.venv/.installed: pyproject.toml
+# The stamp is newer than both once everything that they name is installed. Of musicnn only the weights are wanted; what
+# it depends on can no longer be had.
+.venv/.installed: pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps musicnn==0.1.0
 	touch $@
 
 demo: .venv/.installed
