@@ -19,6 +19,7 @@ from bot.permissions import require_gm
 from bot.settings import Settings
 from bot.store import GuildSettings, PanelPlace, Playing, Store
 from bot.table import Table
+from bot.translator import CatalogTranslator
 from bot.voice import Channel
 from generator.protocol import MAX_SEED, Controls, Transition
 
@@ -67,7 +68,8 @@ class Bard(discord.Client):
     # What happens at Discord
 
     async def setup_hook(self) -> None:
-        """Tells Discord the commands."""
+        """Tells Discord the commands, in every language."""
+        await self.tree.set_translator(CatalogTranslator())
         await self.tree.sync()
 
     async def on_ready(self) -> None:
@@ -78,6 +80,7 @@ class Bard(discord.Client):
         """A guild is there: after the start, and after a session that could not be resumed. Back to its table."""
         if self._store[guild.id].playing is not None and not self._leaving:
             self._engagement(guild.id).come_back()
+            self._tell_listeners(guild.id)
 
     async def on_guild_remove(self, guild: discord.Guild) -> None:
         """The bot was removed from a guild: what it decided ends with that."""
@@ -116,12 +119,15 @@ class Bard(discord.Client):
     ) -> tuple[Sentence, ...]:
         """Plays for ``member``, in the channel where they are; what was done.
 
-        What was paused goes on. The same controls again change nothing.
+        What was paused goes on. The same controls again change nothing. Somebody who is in no channel turns the music
+        where it plays.
 
         Raises:
             VoiceError: they are nowhere, or the bot can't get there; all stays as it was.
         """
         if member.voice is None or member.voice.channel is None:
+            if self.playing(member.guild) is not None:
+                return await self.turn(member.guild, controls, transition)
             raise VoiceError("You are in no voice channel. Join one, then ask me again.")
         return await self._engagement(member.guild.id).play(member.voice.channel, controls, transition)
 
@@ -183,6 +189,7 @@ class Bard(discord.Client):
             StoreError: as for :meth:`change_settings`.
         """
         self._store[guild.id] = replace(self._store[guild.id], panel=place)
+        self._tell_listeners(guild.id)
         await self._store.flush()
 
     def require_gm(self, interaction: discord.Interaction[Any]) -> discord.Member:
@@ -287,9 +294,8 @@ class Bard(discord.Client):
         """Tells the GM alone, as long as Discord lets an interaction be answered; else the log."""
         asked = self._asked.get(guild)
         if asked is not None and not asked.is_expired():
-            language = self._store[guild].settings.language or language_of(asked.locale.value)
             try:
-                await asked.followup.send(sentence.to(language), ephemeral=True)
+                await asked.followup.send(sentence.to(language_of(asked.locale.value)), ephemeral=True)
                 return
             except discord.DiscordException as error:
                 log.warning("the GM could not be told: %s", error)

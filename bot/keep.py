@@ -1,36 +1,53 @@
-"""What the table heard last: a ring of the packets that were sent, and two minutes of it as a file to keep."""
+"""``/keep``: the last two minutes as a file, posted for all who play."""
 
+import asyncio
 import io
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+import discord
+
+from bot import panel
+from bot.answers import Interaction
+from bot.bard import Bard
+from bot.errors import BotError
+from bot.heard import KEPT_SECONDS
+from bot.localisation import Sentence
+from bot.permissions import require_member
 from bot.recording import write_packets
 from generator.protocol import FRAMES_PER_SECOND
 
-KEPT_SECONDS: Final = 120
 #: What Ogg adds to the packets: a header of each page and a byte for each 255 of a packet. Measured: 1 to 2 %.
 _OVERHEAD: Final = 1.03
 _HEADERS: Final = 4_096
 
 
-class Heard:
-    """The packets of the last two minutes, as they went to Discord: pauses leave no trace.
+async def keep(bard: Bard, interaction: Interaction) -> discord.File:
+    """What the guild's table heard last, as large a file as may be posted there.
 
-    Discord's player thread adds, others read. Both are single operations on a deque, which the interpreter's lock
-    makes whole.
+    Raises:
+        BotError: nothing was heard yet.
     """
+    table = bard.table(require_member(interaction).guild)
+    packets = table.heard.last(KEPT_SECONDS) if table is not None else []
+    if not packets:
+        raise BotError("There is nothing to keep: I have played nothing since I came. Choose a mood with /mood.")
+    file, _ = await asyncio.to_thread(ogg, packets, interaction.filesize_limit)
+    return discord.File(io.BytesIO(file), f"bardcast-{interaction.created_at:%Y-%m-%d-%H%M}.ogg")
 
-    def __init__(self) -> None:
-        self._packets: deque[bytes] = deque(maxlen=KEPT_SECONDS * FRAMES_PER_SECOND)
 
-    def add(self, packet: bytes) -> None:
-        """20 ms were sent."""
-        self._packets.append(packet)
+async def post(bard: Bard, interaction: Interaction, file: discord.File) -> None:
+    """Posts it where the interaction is, for all to hear.
 
-    def last(self, seconds: float) -> list[bytes]:
-        """The newest packets, oldest first; fewer when so much was not heard yet."""
-        return list(self._packets)[-max(1, round(seconds * FRAMES_PER_SECOND)) :]
+    Raises:
+        BotError: Discord does not take it.
+    """
+    guild = require_member(interaction).guild
+    sentence = Sentence("🎵 What the table heard last.").to(panel.language(bard, guild))
+    try:
+        await interaction.followup.send(sentence, file=file)
+    except discord.HTTPException as error:
+        raise BotError("Discord does not let me post the file here ({reason}).", reason=error.text) from None
 
 
 def ogg(packets: Sequence[bytes], limit: int) -> tuple[bytes, float]:

@@ -13,7 +13,7 @@ import pytest
 from bot import bard as bard_module
 from bot.bard import Bard
 from bot.client import FixedEndpoint
-from bot.commands import NOTHING_PLAYS, add_commands
+from bot.commands import add_commands
 from bot.fake import FakeGenerator
 from bot.generator_process import GeneratorProcess
 from bot.settings import Settings
@@ -101,8 +101,8 @@ async def test_an_evening(discord_server: DiscordServer, fake: FakeGenerator, gm
 
         reply = await discord_server.slash(gm, "now")
         text = await reply.wait_for_text("Fight")
-        assert "intensity 5" in text
-        assert "volume 50 %" in text
+        assert "Intensity: ▰▰▰▰▰ 5" in text
+        assert "Volume: ▰▰▰▰▰▱▱▱▱▱ 50 %" in text
         assert "sines" in text
 
         reply = await discord_server.slash(gm, "stop")
@@ -113,7 +113,7 @@ async def test_an_evening(discord_server: DiscordServer, fake: FakeGenerator, gm
         assert listener.gaps() == []
 
         reply = await discord_server.slash(gm, "now")
-        await reply.wait_for_text(NOTHING_PLAYS)
+        await reply.wait_for_text("Nothing plays here")
         assert fake.lines == 0
     assert len(discord_server.listeners) == 1
 

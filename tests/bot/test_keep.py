@@ -7,7 +7,8 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from bot.fake import PITCHES
-from bot.keep import KEPT_SECONDS, Heard, ogg
+from bot.heard import KEPT_SECONDS, Heard
+from bot.keep import ogg
 from bot.opus import SILENCE, OpusEncoder
 from bot.thumbnail import SECONDS, WIDTH, thumbnail
 from generator.moods import COLOURS, MOODS, Mood

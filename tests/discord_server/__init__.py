@@ -1,8 +1,8 @@
 """A loopback Discord: REST, gateway, voice WebSocket and UDP, against which an unmodified discord.py client runs.
 
 Read in the order in which data flows: ``world`` (who and what exists), ``rest`` and ``gateway`` (the two doors of a
-bot), ``interactions`` (what a person does and sees), ``voice`` (the handshake), ``rtp`` (one packet), ``listener``
-(what was heard), ``faults`` (what goes wrong), ``server`` (all of it behind one object),
+bot), ``interactions`` (what a person does and sees), ``posts`` (what stands in a channel), ``voice`` (the handshake),
+``rtp`` (one packet), ``listener`` (what was heard), ``faults`` (what goes wrong), ``server`` (all behind one object),
 ``patch`` and ``launch`` (how a client gets here). ``tone`` is a signal for tests.
 """
 

@@ -45,9 +45,13 @@ class Message:
     files: dict[str, bytes] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     id: int = field(default_factory=snowflake)
+    type: int = 20
 
     def apply(self, data: Json, files: dict[str, bytes]) -> None:
         """Take over what ``data`` sets, as Discord does on create and edit."""
+        if "attachments" in data:  # those that stay are listed in full, new ones by number and name
+            kept = {item["filename"] for item in data["attachments"] if "url" in item}
+            self.files = {name: body for name, body in self.files.items() if name in kept}
         self.content = data.get("content", self.content) or ""
         self.embeds = data.get("embeds", self.embeds) or []
         self.components = data.get("components", self.components) or []
@@ -62,18 +66,19 @@ class Message:
 
     @property
     def text(self) -> str:
-        """All words in it: content, then the embeds' titles, descriptions and fields."""
+        """All words in it: content, then the embeds' titles, descriptions, fields and footers."""
         words: list[str | None] = [self.content]
         for embed in self.embeds:
             words += [embed.get("title"), embed.get("description")]
             words += [f"{item['name']}: {item['value']}" for item in embed.get("fields", [])]
+            words.append(embed.get("footer", {}).get("text"))
         return "\n".join(word for word in words if word)
 
     def payload(self) -> Json:
         return {
             "id": str(self.id),
             "channel_id": str(self.channel_id),
-            "type": 20,
+            "type": self.type,
             "author": self.author.payload(),
             "content": self.content,
             "embeds": self.embeds,
@@ -303,8 +308,8 @@ def interaction_payload(
 def _in_guild(guild: Guild, member: Member) -> Json:
     return {
         "guild_id": str(guild.id),
-        "guild": {"id": str(guild.id), "locale": "en-US", "features": []},
-        "guild_locale": "en-US",
+        "guild": {"id": str(guild.id), "locale": guild.locale, "features": []},
+        "guild_locale": guild.locale,
         "channel_id": str(guild.general.id),
         "channel": {**guild.general.payload(), "permissions": str(member.permissions)},
         "member": {**member.payload(), "permissions": str(member.permissions)},

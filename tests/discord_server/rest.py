@@ -1,17 +1,17 @@
 """The REST half: who am I, commands, interaction callbacks, webhook follow-ups."""
 
-import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
-from multidict import MultiDictProxy
 
+from tests.discord_server.bodies import body_of, reply_error, reply_json
 from tests.discord_server.changes import Changes
 from tests.discord_server.gateway import Gateway
 from tests.discord_server.interactions import Reply
+from tests.discord_server.posts import Posts
 from tests.discord_server.world import REFUSED_TOKEN, Json, User, snowflake
 
 API: Final = "/api/v10"
@@ -38,9 +38,9 @@ class Failure:
         """Discord's own words."""
         self.met.append(time.monotonic())
         if self.status != 429:
-            return _error(self.status, 0, f"{self.status}: a planted fault")
+            return reply_error(self.status, 0, f"{self.status}: a planted fault")
         body = {"message": "You are being rate limited.", "retry_after": self.retry_after, "global": False}
-        response = _json(body, 429)
+        response = reply_json(body, 429)
         response.headers.update({"Retry-After": str(self.retry_after), "Via": "1.1 loopback"})
         return response
 
@@ -52,6 +52,7 @@ class Rest:
         commands: what the bot has registered, in full; the key is a guild's id, or None for global commands.
         replies: every interaction so far, by its token.
         failures: what goes wrong at present; see :class:`Failure`.
+        posts: messages in channels, see :class:`Posts`.
         unknown: requests to which there is no route, as "METHOD path"; a test may insist that it stays empty.
     """
 
@@ -67,6 +68,7 @@ class Rest:
         self.commands: dict[int | None, list[Json]] = {}
         self.replies: dict[str, Reply] = {}
         self.unknown: list[str] = []
+        self.posts = Posts(bot, changes)
         self._bot = bot
         self._gateway = gateway
         self._changes = changes
@@ -92,13 +94,14 @@ class Rest:
             web.get(message, self._get_message),
             web.patch(message, self._edit_message),
             web.delete(message, self._delete_message),
+            *self.posts.routes(API),
         ]
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Turn away a bad token; note what there is no route for."""
         if request.headers.get("Authorization") == f"Bot {REFUSED_TOKEN}":
-            return _error(401, 0, "401: Unauthorized")
+            return reply_error(401, 0, "401: Unauthorized")
         for failure in self.failures:
             if failure.part in request.path and len(failure.met) < failure.times:
                 return failure.answer()
@@ -106,16 +109,18 @@ class Rest:
             return await handler(request)
         except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
             self.unknown.append(f"{request.method} {request.path}")
-            return _error(404, 0, "404: Not Found")
+            return reply_error(404, 0, "404: Not Found")
 
     # Who am I
 
     async def _me(self, _: web.Request) -> web.Response:
-        return _json({**self._bot.payload(), "mfa_enabled": False, "verified": True, "locale": "en-US", "email": None})
+        return reply_json(
+            {**self._bot.payload(), "mfa_enabled": False, "verified": True, "locale": "en-US", "email": None}
+        )
 
     async def _application(self, _: web.Request) -> web.Response:
         owner = User("admin", id=1)
-        return _json(
+        return reply_json(
             {
                 "id": str(self._bot.id),
                 "name": self._bot.name,
@@ -132,19 +137,19 @@ class Rest:
 
     async def _where_gateway(self, _: web.Request) -> web.Response:
         limit = {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}
-        return _json({"url": self._gateway.url, "shards": 1, "session_start_limit": limit})
+        return reply_json({"url": self._gateway.url, "shards": 1, "session_start_limit": limit})
 
     # On a stage
 
     async def _own_voice_state(self, request: web.Request) -> web.Response:
         if await self._edit_voice_state(int(request.match_info["guild"]), await request.json()):
             return web.Response(status=204)
-        return _error(403, 50013, "Missing Permissions")
+        return reply_error(403, 50013, "Missing Permissions")
 
     # Commands
 
     async def _list_commands(self, request: web.Request) -> web.Response:
-        return _json(self.commands.get(_guild_of(request), []))
+        return reply_json(self.commands.get(_guild_of(request), []))
 
     async def _put_commands(self, request: web.Request) -> web.Response:
         guild = _guild_of(request)
@@ -154,34 +159,34 @@ class Rest:
             registered.append({**full, "version": "1", **({"guild_id": str(guild)} if guild else {})})
         self.commands[guild] = registered
         self._changes.notify()
-        return _json(registered)
+        return reply_json(registered)
 
     # Interactions
 
     async def _callback(self, request: web.Request) -> web.Response:
         reply = self.replies.get(request.match_info["token"])
         if reply is None or str(reply.id) != request.match_info["id"] or (reply.kind is None and reply.expired):
-            return _error(404, 10062, "Unknown interaction")
+            return reply_error(404, 10062, "Unknown interaction")
         if reply.kind is not None:
-            return _error(400, 40060, "Interaction has already been acknowledged.")
-        body, files = await _body(request)
+            return reply_error(400, 40060, "Interaction has already been acknowledged.")
+        body, files = await body_of(request)
         reply.answer(body["type"], body.get("data") or {}, files)
         if request.query.get("with_response") in ("1", "true"):
-            return _json(reply.callback_payload())
+            return reply_json(reply.callback_payload())
         return web.Response(status=204)
 
     async def _follow_up(self, request: web.Request) -> web.Response:
         reply = self._answered(request)
         if reply is None:
-            return _error(404, 10015, "Unknown Webhook")
-        message = reply.follow_up(*await _body(request))
-        return _json(message.payload())
+            return reply_error(404, 10015, "Unknown Webhook")
+        message = reply.follow_up(*await body_of(request))
+        return reply_json(message.payload())
 
     async def _get_message(self, request: web.Request) -> web.Response:
         return await self._on_message(request, lambda reply, message: None)
 
     async def _edit_message(self, request: web.Request) -> web.Response:
-        data, files = await _body(request)
+        data, files = await body_of(request)
         return await self._on_message(request, lambda reply, message: reply.edit(message, data, files))
 
     async def _delete_message(self, request: web.Request) -> web.Response:
@@ -192,9 +197,9 @@ class Rest:
         reply = self._answered(request)
         message = reply.find(request.match_info["message"]) if reply else None
         if reply is None or message is None:
-            return _error(404, 10008, "Unknown Message")
+            return reply_error(404, 10008, "Unknown Message")
         do(reply, message)
-        return _json(message.payload())
+        return reply_json(message.payload())
 
     def _answered(self, request: web.Request) -> Reply | None:
         """The interaction of this webhook, if it had its first answer."""
@@ -202,24 +207,6 @@ class Rest:
         return reply if reply is not None and reply.kind is not None else None
 
 
-async def _body(request: web.Request) -> tuple[Json, dict[str, bytes]]:
-    """The JSON of a request and its attachments (with attachments, the JSON is the part ``payload_json``)."""
-    if request.content_type != "multipart/form-data":
-        return await request.json(), {}
-    form: MultiDictProxy[str | bytes | bytearray | web.FileField] = await request.post()
-    files = {part.filename: part.file.read() for part in form.values() if isinstance(part, web.FileField)}
-    return json.loads(str(form["payload_json"])), files
-
-
 def _guild_of(request: web.Request) -> int | None:
     guild = request.match_info.get("guild")
     return int(guild) if guild else None
-
-
-def _json(body: object, status: int = 200) -> web.Response:
-    # discord.py parses JSON only when the header is exactly this, without "; charset=utf-8".
-    return web.Response(body=json.dumps(body).encode(), status=status, headers={"Content-Type": "application/json"})
-
-
-def _error(status: int, code: int, message: str) -> web.Response:
-    return _json({"code": code, "message": message}, status)

@@ -205,6 +205,7 @@ class Guild:
         self.bot = Member(self, bot)
         self.members = [self.bot]
         self.owner: Member | None = None
+        self.locale = "en-US"
         self.general = self.add_channel("general", type=TEXT)
         self.voice = self.add_channel("table")
         self.other_voice = self.add_channel("tavern room")
@@ -251,7 +252,7 @@ class Guild:
             "mfa_level": 0,
             "nsfw_level": 0,
             "premium_tier": 0,
-            "preferred_locale": "en-US",
+            "preferred_locale": self.locale,
             "system_channel_id": None,
             "system_channel_flags": 0,
         }
