@@ -69,6 +69,9 @@ async def connect(channel: Channel, changed: Callable[[], None]) -> TableVoice:
     # A client left over from a session that could not be resumed would, 30 s later, throw the new one out.
     if channel.guild.voice_client is not None:
         await leave(channel.guild.voice_client)
+    elif channel.guild.me.voice is not None:
+        # What a process that was killed left behind. To join the channel in which one is seen already changes nothing.
+        await channel.guild.change_voice_state(channel=None)
     await _wait_absent(channel.guild)
     try:
         return await channel.connect(
