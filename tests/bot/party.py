@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bot.bard import Bard
 from bot.client import FixedEndpoint
+from bot.commands import add_commands
 from bot.fake import AMPLITUDE, FakeGenerator
 from bot.settings import Settings
 from bot.store import Store
@@ -106,10 +107,13 @@ async def party(
     settings: Settings = Settings(volume=100),  # noqa: B008 - frozen
     kind: type[Bard] = Bard,
     shards: int | None = None,
+    commands: bool = False,
 ) -> AsyncIterator[Party]:
-    """A bard with what it remembers in ``store``."""
+    """A bard with what it remembers in ``store``; with ``commands`` it can be asked by them, too."""
     async with Store(store) as memory:
         bard = kind(FixedEndpoint(fake.url), settings, memory, guild_ready_timeout=0.2, shard_count=shards)
+        if commands:
+            add_commands(bard)
         found = Party(server, bard)
 
         async def whisper(guild: int, sentence: object) -> None:
