@@ -217,8 +217,10 @@ def _describe(bard: Bard, guild: discord.Guild, language: str) -> discord.Embed:
 def _decisions(bard: Bard, guild: discord.Guild, language: str) -> discord.Embed:
     """The guild's settings."""
     decided, patience = bard.guild_settings(guild), bard.patience(guild)
-    role = guild.get_role(decided.gm_role) if decided.gm_role is not None else guild.default_role
-    who = role.mention if role is not None else Sentence("a role that was deleted; choose another").to(language)
+    who = "@everyone"
+    if decided.gm_role is not None:
+        role = guild.get_role(decided.gm_role)
+        who = role.mention if role is not None else Sentence("a role that was deleted; choose another").to(language)
     shown = discord.Embed(title=Sentence("Settings").to(language))
     for name, value in (
         (Sentence("Who may change the music"), who),

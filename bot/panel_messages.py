@@ -73,17 +73,19 @@ class PanelMessages:
             while (place := self._bard.panel(guild)) is not None:
                 changed = news.is_set()
                 news.clear()
-                await self._edit(guild, place)
+                shown = await self._edit(guild, place)
                 await asyncio.sleep(EVERY_SECONDS)
                 if not news.is_set():
                     music = panel.music(self._bard, guild)
-                    if music is None:
+                    if music is None and shown:
                         break
-                    await _wait(news, SETTLED_SECONDS if changed or music.trouble is not None else IDLE_SECONDS)
+                    unsettled = shown and music is not None and (changed or music.trouble is not None)
+                    await _wait(news, SETTLED_SECONDS if unsettled else IDLE_SECONDS)
         finally:
             del self._news[guild.id]
 
-    async def _edit(self, guild: discord.Guild, place: PanelPlace) -> None:
+    async def _edit(self, guild: discord.Guild, place: PanelPlace) -> bool:
+        """Whether there is nothing to try again."""
         try:
             await self._message(place).edit(**await self._content(guild, new=False))
         except discord.NotFound:
@@ -92,6 +94,8 @@ class PanelMessages:
                 await self._bard.set_panel(guild, None)
         except (discord.DiscordException, OSError) as error:
             log.warning("guild %d: the panel could not be brought up to date: %s", guild.id, error)
+            return False
+        return True
 
     async def _delete(self, place: PanelPlace) -> None:
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.discord_server.changes import Changes
-from tests.discord_server.world import DM, Guild, Json, Member, User, snowflake
+from tests.discord_server.world import DM, Guild, Json, Member, Role, User, snowflake
 
 #: Discord gives up on the first answer after this many seconds.
 PATIENCE: Final = 3.0
@@ -20,7 +20,7 @@ DEFERRED_MESSAGE: Final = 5
 DEFERRED_UPDATE: Final = 6
 UPDATE: Final = 7
 
-_OPTION_TYPES: Final[dict[int, type]] = {3: str, 4: int, 5: bool, 10: float}
+_OPTION_TYPES: Final[dict[int, type]] = {3: str, 4: int, 5: bool, 8: Role, 10: float}
 
 
 class InteractionFailed(Exception):  # noqa: N818 - what the person reads
@@ -252,9 +252,12 @@ def command_data(command: Json, options: dict[str, Any]) -> Json:
         "name": command["name"],
         "type": 1,
         "options": [
-            {"name": name, "type": known[name]["type"], "value": _checked(known[name], value)}
+            {"name": name, "type": known[name]["type"], "value": _sent(_checked(known[name], value))}
             for name, value in options.items()
         ],
+        "resolved": {
+            "roles": {str(value.id): value.payload() for value in options.values() if isinstance(value, Role)}
+        },
     }
     if "guild_id" in command:
         data["guild_id"] = command["guild_id"]  # without it discord.py does not find a guild's command
@@ -269,9 +272,14 @@ def _checked(option: Json, value: Any) -> Any:
     choices = [choice["value"] for choice in option.get("choices") or []]
     if choices and value not in choices:
         raise ValueError(f"{name} is one of {choices}, not {value!r}")
-    if not option.get("min_value", value) <= value <= option.get("max_value", value):
+    if expected in (int, float) and not option.get("min_value", value) <= value <= option.get("max_value", value):
         raise ValueError(f"{name} is from {option.get('min_value')} to {option.get('max_value')}, not {value!r}")
     return value
+
+
+def _sent(value: Any) -> Any:
+    """Who and what exists is sent by id, and described in ``resolved``."""
+    return str(value.id) if isinstance(value, Role) else value
 
 
 def interaction_payload(
