@@ -1,6 +1,6 @@
 """What the card listens to: excerpts of sound, each with its mood and the recording that it belongs to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,4 +54,22 @@ class Excerpt:
             yield Excerpt(sound, self.mood, self.track, self.start + first / SAMPLE_RATE)
 
 
-Excerpts = Sequence[Excerpt]
+@dataclass(frozen=True)
+class Music:
+    """Excerpts that can be gone through again and again, without all of them lying in memory.
+
+    Attributes:
+        name: what they are.
+        count: how many.
+        again: begins anew.
+    """
+
+    name: str
+    count: int
+    again: Callable[[], Iterator[Excerpt]]
+
+    def __iter__(self) -> Iterator[Excerpt]:
+        return self.again()
+
+    def __len__(self) -> int:
+        return self.count
