@@ -12,8 +12,8 @@ from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE
 SILENCE: Final = b"\xf8\xff\xfe"  #: one 20 ms packet of it
 _MIN_BITRATE: Final = 16_000
 _MAX_BITRATE: Final = 384_000  #: the most that Discord grants any channel
-#: Below it Opus may take music for speech and code it so; above, its choice for stereo is always the music codec.
-_SPEECH_BITRATE: Final = 44_000
+#: Below it Opus may take music for speech and code it so (tried with a buzz under formants: up to 48 kbit/s).
+_MUSIC_BITRATE: Final = 64_000
 
 
 class OpusEncoder:
@@ -31,7 +31,7 @@ class OpusEncoder:
         context.bit_rate = kept
         # FFmpeg has no option for Opus' signal type. What "music" does is to keep out the speech codec, and so does
         # the low-delay application, which has none.
-        application = "audio" if kept >= _SPEECH_BITRATE else "lowdelay"
+        application = "audio" if kept >= _MUSIC_BITRATE else "lowdelay"
         context.options = {"application": application, "frame_duration": "20", "vbr": "on"}
         context.open()
         self._context = context

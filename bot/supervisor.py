@@ -21,7 +21,7 @@ from bot.floor import Floor, Place, place
 from bot.localisation import Sentence
 from bot.playout import Playout
 from bot.voice import Channel, HopelessVoiceError, check, connect, leave, refusal
-from bot.voice_connection import TableVoice
+from bot.voice_connection import TableVoice, gateway_open
 from generator.protocol import FRAME_SECONDS
 
 log = logging.getLogger(__name__)
@@ -294,8 +294,8 @@ class Supervisor:
         if self._clock() < self._next_attempt:
             return None
         guild = self._client.get_guild(self.channel.guild.id) if self._client is not None else None
-        if guild is None or guild.unavailable:
-            return None  # after a gateway session was lost the guilds come one by one
+        if guild is None or guild.unavailable or not gateway_open(guild):
+            return None  # the gateway is away; and when its session was lost, the guilds come back one by one
         channel = guild.get_channel(self.channel.id)
         if not isinstance(channel, Channel):
             return _deleted(self.channel)

@@ -99,7 +99,10 @@ async def connect(channel: Channel, changed: Callable[[], None]) -> TableVoice:
             "install it: pip install davey PyNaCl",
             reason=error,
         ) from None
-    except (discord.DiscordException, OSError) as error:
+    except OSError as error:
+        log.warning("joining %s failed: %s", channel, error)
+        raise VoiceError("Discord can't be reached at the moment. Please try again soon.") from None
+    except discord.DiscordException as error:
         log.warning("joining %s failed: %s", channel, error)
         raise VoiceError(
             "Discord refused the voice connection to {channel}. Please try again.", channel=channel.name

@@ -31,12 +31,18 @@ log = logging.getLogger(__name__)
 
 RESUME_SECONDS: Final = 4.0  #: then a new connection is the better hope
 _FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 2.0
 #: Shown out, channel deleted, or a move whose news is yet to come: the gateway says which.
 _DISMISSED: Final = (4014, 4022)
 #: Of Discord's own close codes those after which its documents say to resume; so do those of any WebSocket.
 _RESUMABLE: Final = (4000, 4015)
 _DISCORDS_CODES: Final = range(4000, 5000)
 _LOST: Final = (TimeoutError, OSError, aiohttp.ClientError)
+
+
+def gateway_open(guild: discord.Guild) -> bool:
+    """Whether Discord can be asked for anything in this guild."""
+    return guild._state._get_websocket(guild.id).open
 
 
 class TableVoice(discord.VoiceClient):
@@ -174,7 +180,7 @@ class _Connection(VoiceConnectionState):
             if not moved and code in _DISCORDS_CODES and code not in _RESUMABLE:
                 return False
             try:
-                async with asyncio.timeout_at(max(until, loop.time() + pause)):
+                async with asyncio.timeout_at(max(until, loop.time() + _LONGEST_PAUSE)):
                     if moved:
                         return await self._potential_reconnect()
                     await self._resume()
@@ -183,10 +189,11 @@ class _Connection(VoiceConnectionState):
                 code = error.code
             except _LOST as error:
                 log.info("no voice connection to %s: %r", self.voice_client.channel, error)
-            if loop.time() >= until:
+            # Without a gateway there is no other way to sound than this one: then it is tried for as long as it takes.
+            if loop.time() >= until and gateway_open(self.guild):
                 return False
             await asyncio.sleep(pause)
-            pause *= 2
+            pause = min(2 * pause, _LONGEST_PAUSE)
         return False
 
     async def _resume(self) -> None:

@@ -1,0 +1,346 @@
+"""What the players hear when Discord fails: a table in the loopback Discord, fault by fault.
+
+``silence_of`` asserts, after each fault, the mood and the volume that are decoded from what was sent.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import discord
+import numpy as np
+import pytest
+
+from bot.errors import VoiceError
+from bot.fake import AMPLITUDE, FakeGenerator
+from bot.supervisor import REJOIN_PAUSES
+from bot.voice import HopelessVoiceError, check
+from tests.bot.seat import INTENTS, VOLUME, Seat, levels, seated
+from tests.discord_server import SILENCE, DiscordServer
+from tests.discord_server.world import MUTE_MEMBERS, REQUEST_TO_SPEAK, STAGE
+
+slow = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def no_time_to_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The loopback Discord answers at once; seconds are for the real one.
+    monkeypatch.setattr("bot.supervisor.STEADY_SECONDS", 1.0)
+
+
+def joins(server: DiscordServer, since: float) -> int:
+    """How often the bot has asked Discord for a change of channel."""
+    return sum(moment >= since for moment, _ in server.gateway.voice_requests)
+
+
+async def test_an_evening_of_faults(discord_server: DiscordServer, fake: FakeGenerator) -> None:
+    """One after the other, at one table. Nobody touches it, and the music is the same after each."""
+    faults, voice, home = discord_server.faults, discord_server.voice, discord_server.guild
+    voice.weather.quiet = True  # without inbound UDP a reconnect of discord.py's own takes half a minute
+    happenings: list[tuple[str, Callable[[], Awaitable[None]], Callable[[], bool], float]] = [
+        ("TCP abort", faults.abort_voice, lambda: voice.connections[0].resumes == 1, 0.1),
+        ("region", faults.change_region, lambda: len(voice.connections) == 2, 0.5),
+        ("dragged", partial(faults.move_bot, home.other_voice), lambda: len(voice.connections) == 3, 0.5),
+        ("4006", partial(faults.close_voice, 4006), lambda: len(voice.connections) == 4, 1.5),
+    ]
+    async with seated(discord_server, fake) as seat:
+        for name, fault, done, most in happenings:
+            assert await seat.silence_of(fault, done) <= most, name
+        status = seat.table.status()
+        assert status.channel == home.other_voice.name
+        assert status.reconnects == 1
+        assert seat.told == seat.ended == []
+
+
+async def lonely_4014(seat: Seat) -> None:
+    await seat.server.faults.close_voice(4014)
+
+
+async def hole(seat: Seat, seconds: float) -> None:
+    with seat.server.faults.black_hole():
+        await asyncio.sleep(seconds)
+
+
+async def hole_and_4006(seat: Seat) -> None:
+    with seat.server.faults.black_hole():
+        await seat.server.faults.close_voice(4006)
+        await asyncio.sleep(15.0)
+
+
+def reconnected(seat: Seat, count: int) -> bool:
+    return seat.table.status().reconnects == count
+
+
+async def thrice_4006(seat: Seat) -> None:
+    for count in (1, 2, 3):
+        await seat.server.faults.close_voice(4006)
+        await seat.until(partial(reconnected, seat, count), "another connection")
+
+
+async def silent_gateway(seat: Seat) -> None:
+    seat.server.gateway.silence()
+
+
+async def minute_without_voice_servers(seat: Seat) -> None:
+    with seat.server.faults.voice_away():
+        await seat.server.faults.abort_voice()
+        await asyncio.sleep(60.0)
+
+
+async def minute_of_refusals(seat: Seat) -> None:
+    begun = time.monotonic()
+    with seat.server.faults.voice_away(refuse=4006):
+        await seat.server.faults.close_voice(4006)
+        await asyncio.sleep(60.0)
+    # A leave, a join and what a failed join needs to be undone, for each attempt.
+    assert joins(seat.server, begun) <= 3 * len(REJOIN_PAUSES)
+    assert len(seat.told) == 1
+
+
+async def minute_without_network(seat: Seat) -> None:
+    with seat.server.faults.network_gone():
+        await asyncio.sleep(60.0)
+
+
+def resumed(seat: Seat) -> bool:
+    return seat.server.gateway.session_of(seat.server.guild.id).resumes > 0
+
+
+def resumed_voice(seat: Seat) -> bool:
+    return seat.server.voice.connections[-1].resumes > 0
+
+
+def replaced(seat: Seat) -> bool:
+    return seat.table.status().reconnects > 0
+
+
+def back(seat: Seat) -> bool:
+    return seat.table.status().audible
+
+
+FAULTS: dict[str, tuple[Callable[[Seat], Awaitable[None]], Callable[[Seat], bool], float]] = {
+    "4015": (lambda seat: seat.server.faults.close_voice(4015), resumed_voice, 0.3),
+    "4009": (lambda seat: seat.server.faults.close_voice(4009), replaced, 1.5),
+    "4011": (lambda seat: seat.server.faults.close_voice(4011), replaced, 1.5),
+    "4014 without a word from the gateway": (lonely_4014, replaced, 6.0),
+    "4006 three times running": (thrice_4006, back, 7.0),
+    "UDP black hole, 30 s": (lambda seat: hole(seat, 30.0), back, 31.0),
+    "UDP black hole, 15 s, and 4006 in it": (hole_and_4006, replaced, 40.0),
+    "op 7": (lambda seat: seat.server.faults.ask_reconnect(), resumed, 0.1),
+    "op 9, resumable": (lambda seat: seat.server.faults.invalidate_session(resumable=True), resumed, 0.1),
+    "op 9, voice goes on": (lambda seat: seat.server.faults.invalidate_session(resumable=False), replaced, 8.0),
+    "op 9, voice ends": (
+        lambda seat: seat.server.faults.invalidate_session(resumable=False, voice_ends=True), replaced, 8.0,
+    ),
+    "gateway silent": (silent_gateway, resumed, 0.1),
+    "gateway dropped": (lambda seat: seat.server.faults.drop_gateway(), resumed, 0.1),
+    "no voice server for a minute": (minute_without_voice_servers, back, 90.0),
+    "every handshake refused for a minute": (minute_of_refusals, replaced, 90.0),
+    "no network for a minute": (minute_without_network, back, 90.0),
+}  # fmt: skip
+
+
+@slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("sharded", [False, True], ids=["quiet", "inbound, sharded"])
+@pytest.mark.parametrize("name", FAULTS)
+async def test_back_by_itself(
+    discord_server: DiscordServer,
+    fake: FakeGenerator,
+    name: str,
+    sharded: bool,
+    record_property: Callable[[str, object], None],
+) -> None:
+    fault, done, most = FAULTS[name]
+    discord_server.voice.weather.quiet = not sharded
+    discord_server.gateway.heartbeat_ms = 1_000
+    # Not less: discord.py lets five seconds pass before it identifies anew, and answers nothing meanwhile.
+    client = (discord.AutoShardedClient if sharded else discord.Client)(
+        intents=INTENTS, guild_ready_timeout=0.1, heartbeat_timeout=8.0
+    )
+    async with seated(discord_server, fake, client=client) as seat:
+        await asyncio.sleep(1.5)  # until the connection counts as steady
+        silence = await seat.silence_of(lambda: fault(seat), lambda: done(seat), 150.0)
+        record_property("silence", silence)
+        assert silence <= most
+        assert seat.ended == []
+
+
+async def test_paused_it_is_silent_and_stays(discord_server: DiscordServer, fake: FakeGenerator) -> None:
+    """Five frames of silence, the speaking flag, and where the music was it goes on; a fault meanwhile is unheard."""
+    async with seated(discord_server, fake) as seat:
+        listener = discord_server.listener
+        asked = time.monotonic()
+        await seat.table.pause()
+        assert time.monotonic() - asked < 0.6
+        assert seat.table.paused
+        await seat.until(lambda: listener.speaking[-1].flags == 0, "the speaking flag")
+        count, generated = len(listener.packets), len(fake.opens)
+        assert [packet.payload for packet in listener.packets[-5:]] == [SILENCE] * 5
+        assert listener.packets[-6].payload != SILENCE
+        assert levels(listener.audio()[-960 * 6 :])[0] < 0.2 * VOLUME * AMPLITUDE / 32_768  # it was no cut
+        before = seat.table.status()
+        await discord_server.faults.close_voice(4006)
+        await seat.until(lambda: seat.table.status().reconnects == 1, "another connection")
+        await asyncio.sleep(0.3)
+        assert len(listener.packets) == count
+        assert discord_server.listener.packets == []
+        after = seat.table.status()
+        assert (after.frames.expected, after.frames.sent) == (before.frames.expected, before.frames.sent)
+        assert after.buffered >= before.buffered
+        assert len(fake.opens) == generated
+        asked = time.monotonic()
+        await seat.table.resume()
+        assert await seat.steady() - asked < 1.0
+        seat.check()
+        assert discord_server.listener.speaking[-1].flags == 1
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["disconnected", "channel deleted"])
+@slow
+async def test_shown_out_it_stays_away_and_says_so(
+    discord_server: DiscordServer, fake: FakeGenerator, deleted: bool
+) -> None:
+    faults, home = discord_server.faults, discord_server.guild
+    async with seated(discord_server, fake) as seat:
+        begun = time.monotonic()
+        await (faults.delete_channel(home.voice) if deleted else faults.kick_bot())
+        await seat.until(lambda: seat.ended, "a word")
+        assert ("was deleted" if deleted else "disconnected me from table") in seat.ended[0]
+        await asyncio.sleep(0.5)
+        assert discord_server.voice_state_of_bot() is None
+        assert joins(discord_server, begun) == 0
+
+
+@slow
+async def test_the_channel_is_edited(discord_server: DiscordServer, fake: FakeGenerator) -> None:
+    async with seated(discord_server, fake) as seat:
+        listener = discord_server.listener
+
+        def bits() -> float:
+            return float(np.mean([len(packet.payload) for packet in listener.packets[-20:]])) * 8 * 50
+
+        assert bits() < 80_000
+        await discord_server.update_channel(discord_server.guild.voice, bitrate=256_000)
+        await seat.until(lambda: bits() > 100_000, "another bitrate")
+        await seat.steady()
+        seat.check()
+        assert listener.gaps() == []
+
+
+@pytest.mark.parametrize("code", [pytest.param(4006, marks=slow), 4017])
+async def test_a_refused_handshake_is_a_sentence(
+    discord_server: DiscordServer, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr("bot.supervisor.JOIN_ATTEMPTS", 2)
+    async with seated(discord_server, fake, begin=False) as seat:
+        with discord_server.faults.voice_away(refuse=code), pytest.raises(VoiceError) as caught:
+            await seat.table.join(seat.channel(discord_server.guild.voice))
+        hopeless = isinstance(caught.value, HopelessVoiceError)
+        assert hopeless == (code == 4017)
+        assert ("davey" in str(caught.value)) == hopeless
+        assert discord_server.voice.attempts == (1 if hopeless else 2)
+        await discord_server.wait_gone()
+        # A leave and a join for each attempt, and not one more.
+        assert joins(discord_server, 0.0) == 2 * discord_server.voice.attempts
+
+
+@slow
+async def test_4017_later_on_is_a_sentence_too(discord_server: DiscordServer, fake: FakeGenerator) -> None:
+    async with seated(discord_server, fake) as seat:
+        await discord_server.faults.close_voice(4017)
+        await seat.until(lambda: seat.ended, "a word")
+        assert "pip install --upgrade davey" in seat.ended[0]
+        await discord_server.wait_gone()
+
+
+async def test_without_encryption_nothing_is_sent_and_the_gm_hears_why(
+    discord_server: DiscordServer, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server announces DAVE and never completes its handshake."""
+    monkeypatch.setattr("bot.supervisor.ENCRYPTION_SECONDS", 0.2)
+    discord_server.voice.dave_version = 1
+    home = discord_server.guild
+    async with seated(discord_server, fake, begin=False) as seat:
+        await seat.table.join(seat.channel(home.voice))
+        await asyncio.sleep(0.4)
+        assert seat.told == []  # alone in a channel there is nobody to agree on keys with
+        await discord_server.join_voice(discord_server.add_member("player"), home.voice)
+        await seat.until(lambda: seat.told, "a word")
+        assert "encryption for table is not ready" in seat.told[0]
+        await asyncio.sleep(0.4)
+        assert len(seat.told) == 1
+        assert discord_server.listener.packets == []
+        assert not seat.table.status().audible
+        monkeypatch.setattr("bot.voice_connection.TableVoice.encrypted", True)
+        await seat.steady()
+        seat.check()
+
+
+@slow
+async def test_a_rekey_does_not_mute_it(
+    discord_server: DiscordServer, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While keys are agreed on nothing goes out in plain; then the same connection goes on."""
+    async with seated(discord_server, fake) as seat:
+        listener = discord_server.listener
+        with monkeypatch.context() as patch:
+            patch.setattr("bot.voice_connection.TableVoice.encrypted", False)
+            await asyncio.sleep(0.1)
+            count = len(listener.packets)
+            await asyncio.sleep(0.5)
+            assert len(listener.packets) == count
+        begun = time.monotonic()
+        assert await seat.steady() - begun < 1.0
+        seat.check()
+        assert len(discord_server.listeners) == 1
+
+
+class TestStage:
+    """A stage lets nobody be heard who was not given the floor."""
+
+    @pytest.mark.parametrize(
+        "right",
+        [pytest.param(MUTE_MEMBERS, id="moderator", marks=slow), pytest.param(REQUEST_TO_SPEAK, id="by request")],
+    )
+    async def test_it_asks_and_plays_once_it_may(
+        self, discord_server: DiscordServer, fake: FakeGenerator, right: int
+    ) -> None:
+        stage = discord_server.guild.add_channel("arena", type=STAGE)
+        discord_server.guild.bot.roles.append(discord_server.guild.add_role("bard", right))
+        async with seated(discord_server, fake, begin=False) as seat:
+            await seat.table.join(seat.channel(stage))
+            if right == REQUEST_TO_SPEAK:
+                await seat.until(lambda: seat.told, "a word")
+                assert "arena is a stage, so I have asked to speak" in seat.told[0]
+                await asyncio.sleep(0.3)
+                assert discord_server.listener.packets == []
+                await discord_server.faults.let_speak()
+            await seat.steady()
+            seat.check()
+
+    @slow
+    async def test_declined_it_says_so_and_waits(self, discord_server: DiscordServer, fake: FakeGenerator) -> None:
+        stage = discord_server.guild.add_channel("arena", type=STAGE)
+        discord_server.guild.bot.roles.append(discord_server.guild.add_role("bard", REQUEST_TO_SPEAK))
+        async with seated(discord_server, fake, begin=False) as seat:
+            await seat.table.join(seat.channel(stage))
+            await seat.until(lambda: seat.told, "a word")
+            await discord_server.faults.decline()
+            await seat.until(lambda: len(seat.told) == 2, "another word")
+            assert "was declined" in seat.told[1]
+            await discord_server.faults.let_speak()
+            await seat.steady()
+            await discord_server.faults.decline()
+            await seat.until(lambda: "moved to the audience" in seat.told[-1], "another word")
+            await seat.until(lambda: not discord_server.listener.speaking[-1].flags, "silence")
+            assert not seat.ended
+
+    async def test_one_that_may_not_even_ask_is_refused(
+        self, discord_server: DiscordServer, fake: FakeGenerator
+    ) -> None:
+        stage = discord_server.guild.add_channel("arena", type=STAGE)
+        async with seated(discord_server, fake, begin=False) as seat:
+            with pytest.raises(VoiceError, match="Request to Speak"):
+                check(seat.channel(stage))
