@@ -63,8 +63,10 @@ class Section:
         return Section(controls, self.seed, frame, self.tonic(frame))
 
     def turning(self, controls: Controls, frame: int) -> "Section":
-        """Other music to which a bridge leads that begins at a wire frame."""
-        bridge = Section(self.at(frame).controls, self.seed, frame, self.tonic(frame), controls)
+        """Other music to which a bridge leads that begins at a wire frame, from the nearer end of another bridge."""
+        here = self.at(frame)
+        nearest = here.goal if here._way_at(frame) >= 0.5 else here.controls
+        bridge = Section(nearest, self.seed, frame, self.tonic(frame), controls)
         end = frame + bridge._length
         return Section(controls, self.seed, end, bridge.tonic(end), bridge=bridge)
 
@@ -97,9 +99,13 @@ class Section:
     def shares(self, frame: int) -> tuple[float, ...]:
         """How much of each mood sounds at a wire frame, in the order of ``MOODS``; they add up to 1."""
         here = self.at(frame)
-        way = float(here.way(np.array([frame]))[0])
-        before, after = _shares(here.controls), _shares(here.goal)
+        way, before, after = here._way_at(frame), _shares(here.controls), _shares(here.goal)
         return tuple(one + way * (two - one) for one, two in zip(before, after, strict=True))
+
+    def intensity(self, frame: int) -> float:
+        """Intensity at a wire frame, 1 to 5."""
+        here = self.at(frame)
+        return here.controls.intensity + here._way_at(frame) * (here.goal.intensity - here.controls.intensity)
 
     def way(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
         """How far a bridge has come at wire frames, 0 to 1; 0 for what leads nowhere."""
@@ -120,6 +126,9 @@ class Section:
         here = self.at(frame)
         half_beats = (frame - here.origin) * here.tempo // HALF_BEAT
         return _tonic(here, half_beats // (2 * here.style.metre * BARS_A_PHRASE * len(FORM)))
+
+    def _way_at(self, frame: int) -> float:
+        return float(self.way(np.array([frame]))[0])
 
     def _next(self, beats: int, frame: int) -> int:
         # ⌊x + ½⌋ is not before a whole number as soon as x is at most ½ before it.

@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 #: How far the playhead is taken to have run on since the client last told of it.
 EXTRAPOLATE_SECONDS: Final = 1.0
+#: A stream with less ahead of the ear than this waits behind nobody's whims: two tables that change their mood without
+#: end would leave a third without music.
+HUNGRY_FRAMES: Final = 2 * FRAMES_PER_SECOND
 #: How long a client that is being let go has to take the last words.
 FAREWELL_SECONDS: Final = 2.0
 POLICY, FAILED, TRY_LATER = 1008, 1011, 1013  # RFC 6455 and the IANA registry of close codes
@@ -249,7 +252,8 @@ class Session:
                 continue
             if self._mood is None:
                 kind = "next"
-                chunk, seconds = await self._compute(Priority.WINDOW, stream.advance)
+                hungry = stream.end - self._ear() < HUNGRY_FRAMES
+                chunk, seconds = await self._compute(Priority.URGENT if hungry else Priority.WINDOW, stream.advance)
             else:
                 wanted, self._mood = self._mood, None
                 if wanted.controls == controls:  # the same button pressed twice: it plays already, or is about to

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from generator.composer import COLUMN_FRAMES, Section
 from generator.engine import Engine, Sound, State, Window
+from generator.leveller import SHORT_TERM, STEP, Leveller
+from generator.loudness import powers
 from generator.moods import MOODS
 from generator.protocol import AHEAD_FRAMES, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Controls, Transition
 from generator.stereo import widen
@@ -55,6 +57,7 @@ class Stream:
         volume: float = 1.0,
         start: int = 0,
         clock: Callable[[], float] = perf_counter,
+        leveller: Leveller | None = None,
     ) -> None:
         """Nothing sounds yet.
 
@@ -65,6 +68,7 @@ class Stream:
             volume: 0 to 1.
             start: place of the first frame.
             clock: seconds, by which the cost of a window is known.
+            leveller: keeps loudness even.
         """
         self.engine, self.seed = engine, seed
         self.section = Section(controls, seed, start)
@@ -74,7 +78,9 @@ class Stream:
         self._sound: Sound = np.zeros(0, np.float32)  # from _base to end + overlap
         self._mel: Sound = np.zeros((engine.config.mel.bands, 0), np.float32)  # the same stretch, if there is a prefix
         self._heard = [(start, self.section)]  # what sounds from which frame on
-        self._gains = [(start, float(volume))]  # straight lines from point to point
+        self._leveller = leveller or Leveller()
+        self._levels: list[tuple[int, float]] = []  # of the leveller, dB; straight lines from point to point
+        self._gains = [(start, float(volume))]  # of the volume, likewise
         self._window_seconds = 1.0  # a first guess, soon a measurement
 
     def advance(self) -> Chunk:
@@ -85,20 +91,24 @@ class Stream:
         return Chunk(start, self._render(start, self.end), start if first else None)
 
     def change(self, controls: Controls, playhead: Callable[[], int], transition: Transition = "sudden") -> Chunk:
-        """Turn to another mood or intensity, on the next beat that can be reached.
+        """Turn to other music, on the next beat that can be reached; or begin to, on the next bar.
 
         Args:
             controls: the new ones.
             playhead: tells the next frame that will be played; asked before and after computing.
-            transition: at once, or over some seconds.
+            transition: whether the new music begins there, or a bridge to it.
 
         Returns:
             Frames that replace those from ``chunk.start`` on.
         """
         reach = max(self._base, playhead() + math.ceil(self._window_seconds / FRAME_SECONDS) + HANDOVER)
         heard = self._section_at(reach)
-        landing = min(self.end, heard.next_beat(reach))
-        section = Section(controls, self.seed, landing, heard.tonic(landing))
+        slow = transition == "slow" and self.end > self._base  # there is something to come from
+        landing = min(self.end, heard.next_bar(reach) if slow else heard.next_beat(reach))
+        if heard.controls == controls:  # another change was asked for, and is called back before it was heard
+            section = heard
+        else:
+            section = heard.turning(controls, landing) if slow else heard.turned(controls, landing)
         window = self._compute(self._state(landing, 0), section)
         # The ear may have passed the landing meanwhile: then the same music is joined a little later.
         last = min(self.end, window.begin + self.engine.window_frames - self.engine.overlap)
@@ -117,7 +127,7 @@ class Stream:
             playhead: the next frame that will be played.
         """
         start = min(self.end, max(self._base, playhead + HANDOVER))
-        now = float(self._gain(np.array([start * FRAME_SAMPLES]))[0])  # a ramp may be under way
+        now = float(_line(self._gains, start, start + 1)[0])  # a ramp may be under way
         ramp = [(start, now), (start + RAMP, float(volume))]
         self._gains = [point for point in self._gains if point[0] < start] + ramp
         return Chunk(start, self._render(start, self.end))
@@ -158,8 +168,25 @@ class Stream:
         scale = engine.mels_a_frame
         mel = window.mel[:, skip * scale : engine.window_frames * scale]
         self._mel = np.concatenate([self._mel[:, : offset * scale], mel], axis=1)
+        self._level(splice, length // FRAME_SAMPLES)
         self.end = window.begin + engine.window_frames - engine.overlap
         self._forget()
+
+    def _level(self, splice: int, fade: int) -> None:
+        """Let the gain of what sounds from ``splice`` on take over within ``fade`` frames."""
+        first = max(self._base, splice - SHORT_TERM)
+        raw = powers(self._sound[(first - self._base) * FRAME_SAMPLES :], FRAME_SAMPLES)
+        heard, fresh = raw[: splice - first], raw[splice - first + fade :]
+        kept = [point for point in self._levels if point[0] < splice]
+        if kept:
+            level = _line(self._levels, first, splice + 1)
+            heard = heard * 10 ** (level[:-1] / 10)
+            kept.append((splice, float(level[-1])))
+        if len(fresh):
+            intensity = self._section_at(splice).intensity(splice)
+            curve = self._leveller.curve(heard if kept else heard[:0], fresh, intensity)
+            kept += [(splice + fade + STEP * number, float(gain)) for number, gain in enumerate(curve)]
+        self._levels = kept
 
     def _forget(self) -> None:
         # A playhead lies at most AHEAD_FRAMES behind, plus a window that was begun with credit left.
@@ -172,21 +199,20 @@ class Stream:
         # Of what lies before, only the last still has a say.
         while len(self._heard) > 1 and self._heard[1][0] <= self._base:
             self._heard.pop(0)
-        while len(self._gains) > 1 and self._gains[1][0] <= self._base:
-            self._gains.pop(0)
+        for points in (self._gains, self._levels):
+            while len(points) > 1 and points[1][0] <= self._base:
+                points.pop(0)
 
     def _render(self, start: int, end: int) -> tuple[bytes, ...]:
         sound = self._sound[(start - self._base) * FRAME_SAMPLES : (end - self._base) * FRAME_SAMPLES]
         past = self._sound[: (start - self._base) * FRAME_SAMPLES]
-        gain = self._gain(np.arange(start * FRAME_SAMPLES, end * FRAME_SAMPLES))
-        pcm = to_pcm(widen(past, sound) * gain[:, None])
+        pcm = to_pcm(widen(past, sound) * self._gain(start, end)[:, None])
         return tuple(pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES))
 
-    def _gain(self, samples: NDArray[np.int64]) -> Sound:
-        """Gain at places counted in samples."""
-        origin = self._base * FRAME_SAMPLES  # places can be too large for floating point
-        points = [place * FRAME_SAMPLES - origin for place, _ in self._gains]
-        return np.interp(samples - origin, points, [gain for _, gain in self._gains]).astype(np.float32)
+    def _gain(self, start: int, end: int) -> Sound:
+        """Gain of each sample."""
+        volume, level = (_line(points, start, end, FRAME_SAMPLES) for points in (self._gains, self._levels))
+        return (volume * 10 ** (level / 20)).astype(np.float32)
 
 
 class Player:
@@ -203,6 +229,13 @@ class Player:
     def stream(self, seed: int, controls: Controls, volume: float = 1.0, start: int = 0) -> Stream:
         """Begin a stream; arguments as for :class:`Stream`."""
         return Stream(self.engine, seed, controls, volume, start)
+
+
+def _line(points: list[tuple[int, float]], start: int, end: int, steps: int = 1) -> NDArray[np.float64]:
+    """The line through ``points`` from place ``start`` up to ``end``, in so many steps a frame; 0 without points."""
+    # Counted from the start, for places can be too large for floating point.
+    places = [place - start for place, _ in points] or [0]
+    return np.interp(np.arange((end - start) * steps) / steps, places, [value for _, value in points] or [0.0])
 
 
 def _cross_fade(old: Sound, new: Sound) -> Sound:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Priority(IntEnum):
     """Who goes first; equals go in the order of arrival."""
 
-    URGENT = 0  #: somebody waits to hear it: a change of mood or volume, a stream's first window
+    URGENT = 0  #: somebody waits to hear it: a change of mood or volume, a first window, one for a buffer run low
     WINDOW = 1  #: seconds of buffer are left
 
 

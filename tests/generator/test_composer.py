@@ -16,7 +16,7 @@ from generator.composer import (
     _phrase,
     write_plan,
 )
-from generator.moods import MOODS
+from generator.moods import MOODS, Mood
 from generator.plan import BASS, BRIGHTNESS, CHROMA, FEATURES, LOUDNESS, ONSET, ONSET_PARTS
 from generator.protocol import FRAME_SECONDS, MAX_FRAME_INDEX, MAX_SEED, Controls
 from generator.style import STYLES
@@ -28,12 +28,23 @@ DAY = 24 * 3600 * 50  # frames
 moods = st.sampled_from(MOODS)
 sections = st.builds(
     Section,
-    st.builds(Controls, moods, st.integers(1, 5)),
+    st.builds(Controls, moods, st.integers(1, 5), st.none() | moods),
     st.integers(0, MAX_SEED),
     st.integers(0, 10_000),
     st.none() | st.integers(0, 11),
 )
 frames = st.integers(-DAY, 10 * DAY)
+any_controls = st.builds(Controls, moods, st.integers(1, 5), st.none() | moods)
+#: Reached slowly, from a mood or a blend, at whatever place; and one that a second change made of such a one.
+bridged = st.builds(
+    Section.turning, st.builds(Section, any_controls, st.integers(0, 99), st.just(0)), any_controls, frames
+)
+twice = st.builds(
+    lambda section, controls, into: section.turning(controls, section.origin + into),
+    bridged,
+    any_controls,
+    st.integers(-700, 700),
+)
 
 
 def plan(section: Section, start: int, columns: int = 64) -> Array:
@@ -56,7 +67,7 @@ def strokes(section: Section, start: int, columns: int) -> list[int]:
     return [start + int(at) for at in np.flatnonzero(onsets > onsets.min() + 1e-6)]
 
 
-@given(section=sections, start=frames, shift=st.integers(0, 63))
+@given(section=sections | bridged, start=frames, shift=st.integers(0, 63))
 def test_overlapping_stretches_agree_exactly(section: Section, start: int, shift: int) -> None:
     one, two = plan(section, start), plan(section, start + shift * COLUMN_FRAMES)
     assert np.array_equal(one[:, shift:], two[:, : 64 - shift])
@@ -95,6 +106,140 @@ def test_the_bass_plays_a_tone_of_the_chord_that_sounds(section: Section, start:
     written = plan(section, start)
     root = written[BASS].argmax(0)
     assert (written[CHROMA][root, np.arange(64)] > 0).all()
+
+
+# Between two moods
+
+
+def pair(one: str, two: str, intensity: int = 3) -> tuple[Section, Section, Section]:
+    """Either mood alone, and the blend that the first leads."""
+    first, second = (Section(Controls(Mood(name), intensity), 4, 0) for name in (one, two))
+    return first, second, Section(Controls(Mood(one), intensity, Mood(two)), 4, 0)
+
+
+@given(one=moods, two=moods, intensity=st.integers(1, 5))
+@settings(max_examples=30)
+def test_a_blend_lies_between_its_moods(one: str, two: str, intensity: int) -> None:
+    first, second, both = pair(one, two, intensity)
+
+    def lies_between(low: float, value: float, high: float) -> bool:
+        return min(low, high) - 1e-5 <= value <= max(low, high) + 1e-5
+
+    assert lies_between(first.tempo, both.tempo, second.tempo)
+    assert both.style.scale == first.style.scale
+    assert both.style.metre == first.style.metre
+    assert len(both.style.figure) == len(first.style.figure)
+    assert max(both.style.figure) == both.style.figure[0]
+    assert lies_between(first.style.density, both.style.density, second.style.density)
+    levels = []
+    for section in (first, both, second):  # one whole phrase each, so that its arch is heard as a whole
+        written = plan(section, 0, round(strophe_frames(section) / len(FORM) / COLUMN_FRAMES))
+        levels.append((written[LOUDNESS].mean(), written[BRIGHTNESS].mean()))
+    assert all(
+        min(low, high) - 0.02 <= value <= max(low, high) + 0.02 for low, value, high in zip(*levels, strict=True)
+    )
+
+
+def test_a_blend_is_music_of_its_own_and_who_leads_matters() -> None:
+    first, _, both = pair("fight", "sad")
+    other = Section(Controls(Mood("sad"), 3, Mood("fight")), 4, 0)
+    tunes = {_phrase(section, 0).melody for section in (first, both, other)}
+    assert len(tunes) == 3
+    assert both.style != other.style
+
+
+@given(controls=any_controls, frame=frames)
+def test_shares_are_what_was_asked_for(controls: Controls, frame: int) -> None:
+    found = Section(controls, 1, 0).shares(frame)
+    assert {MOODS[at] for at in np.flatnonzero(found)} == set(controls.moods)
+    assert sum(found) == pytest.approx(1)
+    assert max(found) == 1 / len(controls.moods)
+
+
+# From one mood to another
+
+
+@given(section=bridged | twice)
+def test_a_bridge_is_whole_bars_of_eight_to_twelve_seconds(section: Section) -> None:
+    bridge = section.bridge
+    assert bridge is not None
+    assert 8 <= (section.origin - bridge.origin) * FRAME_SECONDS <= 12
+    assert section.next_bar(bridge.origin) == bridge.origin
+    assert section.next_bar(section.origin - 5) == section.origin
+    assert section.next_beat(section.origin) == section.origin == section.next_bar(section.origin)
+    assert section.tonic(section.origin) == section.tonic(section.origin - 1)
+
+
+@given(section=bridged | twice)
+def test_on_a_bridge_everything_moves_steadily_from_the_one_to_the_other(section: Section) -> None:
+    bridge = section.bridge
+    assert bridge is not None
+    places = np.linspace(bridge.origin, section.origin, 12).astype(int).tolist()
+    mixtures = np.array([section.shares(place) for place in places])
+    before, after = (Section(each, 1, 0) for each in (bridge.controls, section.controls))
+    assert mixtures[0] == pytest.approx(before.shares(0))
+    assert mixtures[-1] == pytest.approx(after.shares(0))
+    assert mixtures.sum(1) == pytest.approx(1)
+    assert (np.diff(mixtures, axis=0) * (mixtures[-1] - mixtures[0]) >= -1e-9).all()
+    assert section.intensity(places[0]) == bridge.controls.intensity
+    assert section.intensity(places[-1]) == section.controls.intensity
+    swell_free = STATISTICS.copy()
+    swell_free[:, 1, LOUDNESS] = 1e-9
+    columns = (section.origin - bridge.origin) // COLUMN_FRAMES
+    loud = write_plan(section, bridge.origin, columns + 20, swell_free)[LOUDNESS]
+    ends = [write_plan(each, 0, 1, swell_free)[LOUDNESS, 0] for each in (before, after)]
+    assert loud[[0, -1]] == pytest.approx(ends, abs=0.02)
+    assert np.abs(np.diff(loud)).max() < 0.02
+    assert min(before.tempo, after.tempo) <= bridge.tempo <= max(before.tempo, after.tempo) + 1
+
+
+@given(section=bridged, later=st.integers(0, DAY))
+def test_after_its_bridge_a_mood_is_as_if_it_had_always_played(section: Section, later: int) -> None:
+    alone = replace(section, bridge=None)
+    assert np.array_equal(plan(section, section.origin + later), plan(alone, section.origin + later))
+
+
+@given(section=bridged, into=st.integers(-700, 700))
+def test_a_change_on_a_bridge_sets_out_from_the_nearer_end(section: Section, into: int) -> None:
+    frame = section.origin + into
+    there = section.shares(frame)
+    again = section.turning(Controls(MOODS[0], 2, MOODS[1]), frame)
+    assert again.bridge is not None
+    left = np.abs(np.array(again.shares(frame)) - there).sum() / 2
+    assert left <= 0.5 + 1e-9
+    assert section.turned(Controls(MOODS[2]), frame).tonic(frame) == section.tonic(frame)
+
+
+# For ever
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_four_hours_never_repeat_but_for_the_form(mood: str) -> None:
+    """Where twenty seconds of a plan come a second time, a phrase returned within its strophe; whatever the key."""
+    section = Section(Controls(Mood(mood)), 20, 0)
+    half = section.beat_seconds / 2
+    length = BARS_A_PHRASE * section.style.metre * 2
+    window = round(20 / half)
+    phrases = [_phrase(section, at) for at in range(round(4 * 3600 / half / length))]
+    bar = 2 * section.style.metre
+    steps = [(phrase.chords[at // bar], phrase.melody[at]) for phrase in phrases for at in range(length)]
+    seen: dict[tuple[tuple[int, int], ...], int] = {}
+    for at in range(0, len(steps) - window, bar):
+        strophe = at // (length * len(FORM))
+        assert seen.setdefault(tuple(steps[at : at + window]), strophe) == strophe
+    assert len({phrase.melody for phrase in phrases[:: len(FORM)]}) > 0.99 * len(phrases) / len(FORM)
+
+
+def test_the_keys_walk_is_another_each_time() -> None:
+    section = Section(Controls(Mood("fight")), 3, 0)
+    strophe = strophe_frames(section)
+    walks = [
+        tuple(section.tonic(round((walk * STROPHES + step + 0.5) * strophe)) for step in range(STROPHES))
+        for walk in range(8)  # four hours
+    ]
+    assert len(set(walks)) == len(walks)
+    assert {walk[0] for walk in walks} == {section.tonic(0)}
+    assert min(len(set(walk)) for walk in walks) > 1
 
 
 @given(section=sections, frame=frames)

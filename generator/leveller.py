@@ -1,0 +1,82 @@
+"""A slow hand on the fader: windows of one loudness, and no step in loudness from one to the next. Torch-free.
+
+A window of a diffusion model is as loud as it happens to come out, some LU up or down. Since a whole window is known
+before a note of it is heard, its gain needs no attack and no release: it follows the window's own short-term loudness
+to and fro about a target, and where the window takes over it begins such that the ear hears no step.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generator.loudness import MOMENTARY_SECONDS, loudness
+from generator.protocol import FRAMES_PER_SECOND
+
+Array = NDArray[np.float64]
+
+STEP: Final = FRAMES_PER_SECOND // 2  #: frames between two points of a gain's curve
+#: Frames over which loudness is momentary, and short-term (EBU Tech 3341); and a span between them.
+MOMENTARY: Final = round(MOMENTARY_SECONDS * FRAMES_PER_SECOND)
+SECOND: Final = FRAMES_PER_SECOND
+SHORT_TERM: Final = 3 * FRAMES_PER_SECOND
+SETTLING: Final = 4 * FRAMES_PER_SECOND  #: frames in which what was done for a seam's sake is undone
+STROKE: Final = 1.5  #: LU of a momentary step that are the music's own
+
+
+@dataclass(frozen=True, slots=True)
+class Leveller:
+    """How loud the music is to be, and how firmly it is held there.
+
+    Attributes:
+        target: LUFS of the mid channel at intensity 3; both channels together are 3 LU more, and a little for the side.
+        push: LU that a step of intensity is worth.
+        firmness: which part of a window's distance from the target is taken away; the rest is its dynamics.
+        reach: dB, the most that is added or taken.
+    """
+
+    target: float = -21.5
+    push: float = 1.0
+    firmness: float = 0.8
+    reach: float = 6.0
+
+    def curve(self, heard: Array, fresh: Array, intensity: float) -> Array:
+        """The gain of a window.
+
+        Args:
+            heard: [any frames], power of each frame before the seam, as it was heard; empty at the beginning.
+            fresh: [frames], power of each frame from the seam on, without gain; K-weighted mean squares both.
+            intensity: of the music, 1 to 5.
+
+        Returns:
+            [points], dB, at the seam and every ``STEP`` frames after it, past the last frame.
+        """
+        points = np.arange(-(-len(fresh) // STEP) + 1) * STEP
+        distance = self.target - _short_term(fresh, points)
+        gain = np.clip(self.firmness * distance + self.push * (intensity - 3), -self.reach, self.reach)
+        if len(heard):
+            steps = [_step(heard, fresh, points, gain, span) for span in (SECOND, SHORT_TERM)]
+            gain = gain - sum(steps) / 2 * _fading(points, SETTLING)
+            # A stroke after a lull may be louder than the lull, but only so much.
+            step = _step(heard, fresh, points, gain, MOMENTARY)
+            gain = gain - (step - np.clip(step, -STROKE, STROKE)) * _fading(points, SECOND)
+        return np.clip(gain, -self.reach, self.reach)
+
+
+def _short_term(power: Array, points: NDArray[np.int64]) -> Array:
+    """Loudness about each point, LUFS, under a bell that is half as high a second and a half to either side."""
+    distance = np.abs(np.arange(len(power))[None, :] - points[:, None]) / SHORT_TERM
+    weight = np.where(distance < 1, 0.5 + 0.5 * np.cos(np.pi * distance), 0.0)
+    return np.array([loudness(float(mean)) for mean in weight @ power / weight.sum(1)])
+
+
+def _step(heard: Array, fresh: Array, points: NDArray[np.int64], gain: Array, span: int) -> float:
+    """By how many LU the ``span`` frames after the seam, with their gain, differ from as many before it."""
+    after = fresh[:span]
+    after = after * 10 ** (np.interp(np.arange(len(after)), points, gain) / 10)
+    return loudness(float(after.mean())) - loudness(float(heard[-span:].mean()))
+
+
+def _fading(points: NDArray[np.int64], frames: int) -> Array:
+    return np.clip(1 - points / frames, 0.0, 1.0)
