@@ -1,17 +1,36 @@
 """One row from training to its folder of clips. Every part is done once, and goes on where it was interrupted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.paper.figures import (
+    EXPERIMENTS,
+    draw_diagnosis,
+    draw_linear_and_mel,
+    draw_losses,
+    draw_scale,
+    draw_schedules,
+    draw_spectrograms,
+)
 from benchmarks.paper.rows import ROWS, Row, Scale
+from benchmarks.paper.table import load_results, write_rows
+from generator.config import DIFFWAVE_MEL
+from generator.torchaudio_shim import torchaudio
 from training.loop import Bounds, train
 from training.manifest import load_manifest
 from training.state import load_state
 
 Say = Callable[[str], None]
 
-VALIDATE_SECONDS = 40.0  #: between two points of the held-out curve
+VALIDATE_SECONDS: Final = 40.0  #: between two points of the held-out curve
+SPECTROGRAMS: Final = "The paper's experiments: two clips likest to music, two least (paper: figures 8a, 8b and 9b)"
+REPAIRS: Final = "The same network repaired: two clips likest to music, two least"
 
 
 @dataclass(frozen=True)
@@ -48,3 +67,36 @@ def train_row(row: Row, order: Order, say: Say) -> None:
     say(f"{row.name}: training {config.model.name} ({owner.title})")
     progress = train(config, order.prepared, folder, bounds, say=say, validate_seconds=VALIDATE_SECONDS)
     say(f"{row.name}: {progress.step} steps, {progress.samples} samples, {progress.seconds / 60:.1f} minutes")
+
+
+def draw(order: Order, folder: Path) -> Iterator[Path]:
+    """Every picture, and ``rows.json``, that can be made of what is there.
+
+    Yields:
+        Each file once it is whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    results = load_results(order.runs)
+    yield write_rows(results, folder / "rows.json")
+    yield draw_scale(folder / "mel-scale.png")
+    yield draw_schedules(folder / "schedules.png")
+    sound, title = _one_sound(order.prepared)
+    yield draw_linear_and_mel(sound, title, folder / "linear-and-mel.png")
+    repairs = [name for name in ROWS if name not in EXPERIMENTS]
+    for path in (
+        draw_losses(order.runs, folder / "losses.png"),
+        draw_spectrograms(order.runs, results, EXPERIMENTS, folder / "spectrograms.png", SPECTROGRAMS),
+        draw_spectrograms(order.runs, results, repairs, folder / "repairs.png", REPAIRS),
+        draw_diagnosis(results, folder / "diagnosis.png"),
+    ):
+        if path is not None:
+            yield path
+
+
+def _one_sound(prepared: Path) -> tuple[NDArray[np.float32], str]:
+    """The first labelled held-out clip that there is, at the paper's sample rate, and its mood."""
+    manifest = load_manifest(prepared)
+    track = next(track for track in (*manifest.of("validation"), *manifest.of("train")) if track.labelled)
+    sound = torch.from_numpy(manifest.shard(track)[0].astype(np.float32)) / 32_768
+    resampled = torchaudio.functional.resample(sound, manifest.sample_rate, DIFFWAVE_MEL.sample_rate)
+    return resampled.numpy(), f"{track.mood}, held out"
