@@ -1,11 +1,13 @@
 """Each defect is found where it was planted, and nowhere else."""
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from training.evaluation import defects
 from training.evaluation.defects import Clip, measure, summary
@@ -30,11 +32,11 @@ def white(seed: int = 3) -> Sound:
     return (0.1 * np.random.default_rng(seed).standard_normal(COUNT)).astype(np.float32)
 
 
-def look(sound: Sound, label: str = "made") -> Clip:
+def look(sound: NDArray[np.floating[Any]], label: str = "made") -> Clip:
     return measure(Excerpt(sound.astype(np.float32), None, label))
 
 
-def named(sound: Sound) -> set[str]:
+def named(sound: NDArray[np.floating[Any]]) -> set[str]:
     found = summary([look(sound)])
     assert found.clips == 1
     return {name for name in DEFECTS if getattr(found, name)}

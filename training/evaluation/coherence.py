@@ -182,7 +182,7 @@ def _chroma(sound: Sound) -> Values:
     nearest = np.round(tuned)
     weight *= np.cos(np.pi * (tuned - nearest)) ** 2
     cells = column * 12 + nearest.astype(int) % 12
-    chroma: Values = np.bincount(cells, weight, minlength=len(spectra) * 12).reshape(-1, 12)
+    chroma: Values = np.bincount(cells, weight, len(spectra) * 12).reshape(-1, 12).astype(np.float64)
     return chroma
 
 
