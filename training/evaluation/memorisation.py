@@ -179,19 +179,20 @@ class Novelty:
 
 def search(excerpts: Iterable[Excerpt], library: Library, view: View) -> tuple[Match, ...]:
     """The nearest training music to each clip of 10 s, in order; what is shorter than that is not looked for."""
-    clips = [clip for excerpt in excerpts for clip in excerpt.clips()]
-    if not clips:
+    places, pieces = [], []  # and not the sounds, of which there may be more than fits into memory
+    for excerpt in excerpts:
+        for clip in excerpt.clips():
+            own = view.pieces(fingerprint(clip.heard))
+            places += [(clip.track, clip.start + number * view.step / FRAMES_PER_SECOND) for number in range(len(own))]
+            pieces.append(own)
+    if not pieces:
         return ()
-    pieces = [view.pieces(fingerprint(clip.heard)) for clip in clips]
     found = nearest(np.concatenate(pieces), view.rows(library.pitches), library.ends, view.still)
     matches, first = [], 0
-    for clip, own in zip(clips, pieces, strict=True):
+    for own in pieces:
         best = first + int(found.score[first : first + len(own)].argmax())
-        start = clip.start + (best - first) * view.step / FRAMES_PER_SECOND
-        place = library.place(int(found.row[best]))
-        matches.append(
-            Match(clip.track, start, *place, view.semitones[int(found.offset[best])], float(found.score[best]))
-        )
+        semitones, score = view.semitones[int(found.offset[best])], float(found.score[best])
+        matches.append(Match(*places[best], *library.place(int(found.row[best])), semitones, score))
         first += len(own)
     return tuple(matches)
 
