@@ -13,7 +13,7 @@ from bot.answers import APOLOGY, Answer, Interaction, reader, respond, tell
 from bot.bard import Bard
 from bot.buttons import add_buttons
 from bot.errors import NothingPlays
-from bot.localisation import LANGUAGES, Sentence
+from bot.localisation import LANGUAGES, Sentence, say
 from bot.panel_messages import PanelMessages
 from bot.permissions import require_manager, require_member
 from generator.moods import MOODS, Mood
@@ -202,15 +202,19 @@ def _describe(bard: Bard, guild: discord.Guild, language: str) -> discord.Embed:
     shown = panels.embed(music, bard.volume(guild), language, picture=False)
     if table is not None:
         status = table.status()
-        facts = Sentence(
-            "{model}: {ready} s ready, made {pace} times as fast as it is played, {held} s extended, {missed} missed",
-            model=status.model or "–",
-            ready=f"{status.buffered:.1f}",
-            pace=f"{status.realtime_factor:.1f}" if status.realtime_factor is not None else "–",
-            held=f"{status.frames.held * FRAME_SECONDS:.1f}",
-            missed=status.frames.silent,
-        )
-        shown.set_footer(text=facts.to(language))
+        facts = [
+            Sentence(
+                "{model}: {ready} s ready, {held} s extended, {missed} packets missed.",
+                model=status.model or "–",
+                ready=f"{status.buffered:.1f}",
+                held=f"{status.frames.held * FRAME_SECONDS:.1f}",
+                missed=status.frames.silent,
+            )
+        ]
+        if status.realtime_factor is not None:
+            pace = f"{status.realtime_factor:.1f}"
+            facts.append(Sentence("Made {pace} times as fast as it is played.", pace=pace))
+        shown.set_footer(text=say(facts, language))
     return shown
 
 
