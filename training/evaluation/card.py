@@ -162,10 +162,11 @@ def _novelty(
 def _likeness(view: View, found: Novelty) -> list[Figure]:
     section, name = "novelty", view.name
     above = None if found.share_above_upper is None else 100 * found.share_above_upper
+    usual = found.null.median if found.null else None
     new = found.p_value is None or found.p_value >= SIGNIFICANT
     return [
         Figure(section, f"likeness to the nearest training music, by {name}", "", "low", found.median, None,
-               found.null and found.null.median, {"copies": found.copy_score}, "no nearer than held-out recordings", new),
+               usual, {"copies": found.copy_score}, "no nearer than held-out recordings", new),
         Figure(section, f"clips nearer than 95 % of held-out ones, by {name}", "%", "low", above, None, 5.0, {},
                "about 5", None),
         Figure(section, f"copies of training music, by {name}", "", "low", float(len(found.copies)), None,
