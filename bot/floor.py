@@ -20,8 +20,8 @@ class Place(Enum):
 
 def place(channel: discord.VoiceChannel | discord.StageChannel) -> Place:
     """Where the bot stands now."""
-    state = channel.guild.me.voice
-    if not isinstance(channel, discord.StageChannel) or state is None or not state.suppress:
+    state = channel.guild.me.voice if isinstance(channel, discord.StageChannel) else None
+    if state is None or not state.suppress:
         return Place.SPEAKER
     return Place.LISTED if state.requested_to_speak_at is not None else Place.AUDIENCE
 

@@ -18,6 +18,7 @@ import discord
 
 from bot.errors import VoiceError
 from bot.floor import Floor, Place, place
+from bot.handshake import Handshake
 from bot.localisation import Sentence
 from bot.playout import Playout
 from bot.voice import Channel, HopelessVoiceError, check, connect, leave, refusal
@@ -28,15 +29,13 @@ log = logging.getLogger(__name__)
 
 JOIN_ATTEMPTS: Final = 3  #: while a person waits for the answer
 #: Seconds before each attempt to join again; the last one repeats. Few enough for Discord, and never a loop of joins.
-REJOIN_PAUSES: Final = (0.0, 1.0, 4.0, 12.0, 20.0)
+REJOIN_PAUSES: Final = (0.0, 1.0, 5.0, 15.0, 25.0)
 STEADY_SECONDS: Final = 60.0  #: a connection that lived so long was no failed attempt
 NOTICE_SECONDS: Final = 5.0  #: an outage shorter than this is nobody's business
-ENCRYPTION_SECONDS: Final = 10.0  #: a handshake that takes longer is worth a word to the GM
-STUCK_SECONDS: Final = 30.0  #: one that takes so long is begun anew
 _MOVE_SECONDS: Final = 3.0
 _FINISH_SECONDS: Final = 1.0
 _TICK_SECONDS: Final = 0.2
-_HASTE_SECONDS: Final = 0.02  #: while there is silence, and what ends it rings no bell
+_HASTE_SECONDS: Final = 0.05  #: while there is silence, and what ends it rings no bell
 _GRACE_SECONDS: Final = 0.3  #: the news that a channel was deleted comes in two parts
 
 
@@ -79,16 +78,17 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._voice: TableVoice | None = None
         self._client: discord.Client | None = None
+        self._guild_id = 0
         self._here = 0  # id of the channel where the bot was seen last
         self._move_asked: float | None = None
         self._floor = Floor()
+        self._handshake = Handshake(clock)
         self._silent = asyncio.Event()  # the player thread has ended; new for each
         self._silent.set()
         self._attempts = 0
         self._next_attempt = 0.0
         self._connected_at = 0.0
         self._lost_at: float | None = None
-        self._plain_since: float | None = None  # people listen, and the encryption is not ready
         self._told: set[str] = set()
         self._sent = 0  # by connections that are over
         self._due_since: float | None = None
@@ -102,7 +102,7 @@ class Supervisor:
         Raises:
             VoiceError: the channel can't be joined.
         """
-        self.channel = channel
+        self.channel, self._guild_id = channel, channel.guild.id
         for attempt in range(1, JOIN_ATTEMPTS + 1):
             try:
                 await self._connect(channel)
@@ -173,7 +173,14 @@ class Supervisor:
                     await self._news.wait()
             self._news.clear()
             self._count_due(self._playout.music.is_set() and not self.paused)
-            reason = await self._step()
+            try:
+                reason = await self._step()
+            except Exception:  # it must go on, so what nobody foresaw is a lost connection
+                log.exception("a table's supervisor stumbled")
+                reason = None
+                self._attempts += 1
+                self._schedule()
+                await self._drop()
             if reason is not None:
                 await self._drop()
                 self._ended(reason)
@@ -193,7 +200,9 @@ class Supervisor:
         channel = voice.channel
         self._playout.set_bitrate(channel.bitrate)
         self._notice(await self._floor.follow(channel))
-        self._watch_encryption(voice)
+        self._notice(self._handshake.follow(voice))
+        if self._handshake.stuck:
+            voice.end(None)
         if place(channel) is not Place.SPEAKER:
             self._playout.finish()
         elif self.audible and not self.paused and self._playout.music.is_set() and self._silent.is_set():
@@ -239,27 +248,6 @@ class Supervisor:
             async with asyncio.timeout(_FINISH_SECONDS):
                 await self._silent.wait()
 
-    def _watch_encryption(self, voice: TableVoice) -> None:
-        """A handshake that does not come is told to the GM, and after a while begun anew."""
-        listeners = any(user != voice.user.id for user in voice.channel.voice_states)
-        if voice.encrypted or not listeners:  # alone in a channel there is nobody to agree on keys with
-            self._plain_since = None
-            return
-        if self._plain_since is None:
-            self._plain_since = self._clock()
-        waited = self._clock() - self._plain_since
-        if waited > ENCRYPTION_SECONDS:
-            self._notice(
-                Sentence(
-                    "Discord's encryption for {channel} is not ready, and without it nobody would hear me, so I wait. "
-                    "If it stays so, leave the channel and join it again.",
-                    channel=voice.channel.name,
-                )
-            )
-        if waited > STUCK_SECONDS:
-            self._plain_since = None
-            voice.end(None)
-
     # Out, and in again
 
     async def _connect(self, channel: Channel) -> None:
@@ -267,8 +255,7 @@ class Supervisor:
         self._client = voice.client
         self._connected_at = self._clock()
         self._here, self._move_asked = channel.id, None
-        self._floor = Floor()
-        self._plain_since = None
+        self._floor, self._handshake = Floor(), Handshake(self._clock)
 
     async def _drop(self) -> None:
         """Leaves."""
@@ -293,7 +280,7 @@ class Supervisor:
                 return reason.sentence
         if self._clock() < self._next_attempt:
             return None
-        guild = self._client.get_guild(self.channel.guild.id) if self._client is not None else None
+        guild = self._guild
         if guild is None or guild.unavailable or not gateway_open(guild):
             return None  # the gateway is away; and when its session was lost, the guilds come back one by one
         channel = guild.get_channel(self.channel.id)
@@ -320,13 +307,17 @@ class Supervisor:
             self.reconnects += 1
         return None
 
+    @property
+    def _guild(self) -> discord.Guild | None:
+        """The guild as Discord's present session knows it; ``channel`` may be of one before."""
+        return self._client.get_guild(self._guild_id) if self._client is not None else None
+
     async def _dismissal(self) -> Sentence:
         await asyncio.sleep(_GRACE_SECONDS)
         assert self.channel is not None  # noqa: S101 - it was joined
-        guild = self.channel.guild
-        if guild.get_channel(self.channel.id) is None:
+        guild = self._guild
+        if guild is not None and guild.get_channel(self.channel.id) is None:
             return _deleted(self.channel)
-        log.info("shown out of %s in guild %d", self.channel, guild.id)
         return Sentence(
             "Somebody disconnected me from {channel}, so I stay away until I am asked again.", channel=self.channel.name
         )

@@ -61,7 +61,7 @@ async def connect(channel: Channel, changed: Callable[[], None]) -> TableVoice:
 
     Args:
         channel: where; see :func:`check`.
-        changed: called when the connection is over.
+        changed: called when something about the connection has.
 
     Raises:
         VoiceError: Discord did not let the bot in.

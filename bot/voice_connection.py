@@ -61,7 +61,7 @@ class TableVoice(discord.VoiceClient):
         Args:
             client: the bot.
             channel: where.
-            changed: called when ``dismissed`` or ``lost`` has become true.
+            changed: called when something has: it was moved, given the floor, shown out, lost.
         """
         self.dismissed = False
         self.lost = False
@@ -106,8 +106,8 @@ class TableVoice(discord.VoiceClient):
                 self.end(None)
             else:
                 self.dismissed = True
-                self._changed()
         await super().on_voice_state_update(data)
+        self._changed()
 
     def end(self, close_code: int | None) -> None:
         """The connection is over."""

@@ -39,10 +39,10 @@ async def test_an_evening_of_faults(discord_server: DiscordServer, fake: FakeGen
     faults, voice, home = discord_server.faults, discord_server.voice, discord_server.guild
     voice.weather.quiet = True  # without inbound UDP a reconnect of discord.py's own takes half a minute
     happenings: list[tuple[str, Callable[[], Awaitable[None]], Callable[[], bool], float]] = [
-        ("TCP abort", faults.abort_voice, lambda: voice.connections[0].resumes == 1, 0.1),
-        ("region", faults.change_region, lambda: len(voice.connections) == 2, 0.5),
-        ("dragged", partial(faults.move_bot, home.other_voice), lambda: len(voice.connections) == 3, 0.5),
-        ("4006", partial(faults.close_voice, 4006), lambda: len(voice.connections) == 4, 1.5),
+        ("TCP abort", faults.abort_voice, lambda: voice.connections[0].resumes == 1, 1.0),
+        ("region", faults.change_region, lambda: len(voice.connections) == 2, 1.0),
+        ("dragged", partial(faults.move_bot, home.other_voice), lambda: len(voice.connections) == 3, 1.0),
+        ("4006", partial(faults.close_voice, 4006), lambda: len(voice.connections) == 4, 3.0),
     ]
     async with seated(discord_server, fake) as seat:
         for name, fault, done, most in happenings:
@@ -93,8 +93,8 @@ async def minute_of_refusals(seat: Seat) -> None:
     with seat.server.faults.voice_away(refuse=4006):
         await seat.server.faults.close_voice(4006)
         await asyncio.sleep(60.0)
-    # A leave, a join and what a failed join needs to be undone, for each attempt.
-    assert joins(seat.server, begun) <= 3 * len(REJOIN_PAUSES)
+    # A join, and a leave that undoes it, for each attempt; the jitter may let one more into the minute.
+    assert joins(seat.server, begun) <= 2 * (len(REJOIN_PAUSES) + 1) + 1
     assert len(seat.told) == 1
 
 
@@ -120,21 +120,21 @@ def back(seat: Seat) -> bool:
 
 
 FAULTS: dict[str, tuple[Callable[[Seat], Awaitable[None]], Callable[[Seat], bool], float]] = {
-    "4015": (lambda seat: seat.server.faults.close_voice(4015), resumed_voice, 0.3),
-    "4009": (lambda seat: seat.server.faults.close_voice(4009), replaced, 1.5),
-    "4011": (lambda seat: seat.server.faults.close_voice(4011), replaced, 1.5),
+    "4015": (lambda seat: seat.server.faults.close_voice(4015), resumed_voice, 1.0),
+    "4009": (lambda seat: seat.server.faults.close_voice(4009), replaced, 3.0),
+    "4011": (lambda seat: seat.server.faults.close_voice(4011), replaced, 3.0),
     "4014 without a word from the gateway": (lonely_4014, replaced, 6.0),
     "4006 three times running": (thrice_4006, back, 7.0),
-    "UDP black hole, 30 s": (lambda seat: hole(seat, 30.0), back, 31.0),
+    "UDP black hole, 30 s": (lambda seat: hole(seat, 30.0), back, 32.0),
     "UDP black hole, 15 s, and 4006 in it": (hole_and_4006, replaced, 40.0),
-    "op 7": (lambda seat: seat.server.faults.ask_reconnect(), resumed, 0.1),
-    "op 9, resumable": (lambda seat: seat.server.faults.invalidate_session(resumable=True), resumed, 0.1),
+    "op 7": (lambda seat: seat.server.faults.ask_reconnect(), resumed, 1.0),
+    "op 9, resumable": (lambda seat: seat.server.faults.invalidate_session(resumable=True), resumed, 1.0),
     "op 9, voice goes on": (lambda seat: seat.server.faults.invalidate_session(resumable=False), replaced, 8.0),
     "op 9, voice ends": (
         lambda seat: seat.server.faults.invalidate_session(resumable=False, voice_ends=True), replaced, 8.0,
     ),
-    "gateway silent": (silent_gateway, resumed, 0.1),
-    "gateway dropped": (lambda seat: seat.server.faults.drop_gateway(), resumed, 0.1),
+    "gateway silent": (silent_gateway, resumed, 1.0),
+    "gateway dropped": (lambda seat: seat.server.faults.drop_gateway(), resumed, 1.0),
     "no voice server for a minute": (minute_without_voice_servers, back, 90.0),
     "every handshake refused for a minute": (minute_of_refusals, replaced, 90.0),
     "no network for a minute": (minute_without_network, back, 90.0),
@@ -221,9 +221,9 @@ async def test_the_channel_is_edited(discord_server: DiscordServer, fake: FakeGe
         def bits() -> float:
             return float(np.mean([len(packet.payload) for packet in listener.packets[-20:]])) * 8 * 50
 
-        assert bits() < 80_000
+        before = bits()
         await discord_server.update_channel(discord_server.guild.voice, bitrate=256_000)
-        await seat.until(lambda: bits() > 100_000, "another bitrate")
+        await seat.until(lambda: bits() > 1.5 * before, "another bitrate")
         await seat.steady()
         seat.check()
         assert listener.gaps() == []
@@ -259,7 +259,7 @@ async def test_without_encryption_nothing_is_sent_and_the_gm_hears_why(
     discord_server: DiscordServer, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server announces DAVE and never completes its handshake."""
-    monkeypatch.setattr("bot.supervisor.ENCRYPTION_SECONDS", 0.2)
+    monkeypatch.setattr("bot.handshake.WORTH_A_WORD_SECONDS", 0.2)
     discord_server.voice.dave_version = 1
     home = discord_server.guild
     async with seated(discord_server, fake, begin=False) as seat:
@@ -327,6 +327,7 @@ class TestStage:
         async with seated(discord_server, fake, begin=False) as seat:
             await seat.table.join(seat.channel(stage))
             await seat.until(lambda: seat.told, "a word")
+            await asyncio.sleep(0.2)
             await discord_server.faults.decline()
             await seat.until(lambda: len(seat.told) == 2, "another word")
             assert "was declined" in seat.told[1]
