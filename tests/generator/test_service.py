@@ -293,6 +293,37 @@ async def test_a_change_goes_before_other_tables_windows() -> None:
         assert engine.calls[done : done + 3] == ["advance tavern", "change fight", "advance tavern"]
 
 
+async def test_a_table_that_runs_low_waits_behind_nobodys_whim() -> None:
+    engine = FakeEngine(free_windows=3 * AHEAD_FRAMES // WINDOW)
+    async with serving(engine) as address, table(address) as one, table(address) as two, table(address) as three:
+        for client in (one, two, three):
+            await client.say(Open(TAVERN if client is two else SAD, seed=1))
+            await client.fill()
+        done = len(engine.calls)
+        await one.say(Playhead(WINDOW))
+        await eventually(lambda: len(engine.calls) == done + 1)  # the worker is held in one's window
+        await two.say(Playhead(AHEAD_FRAMES - WINDOW))
+        await asyncio.sleep(0.1)
+        await three.say(SetMood(FIGHT, 0))
+        await asyncio.sleep(0.1)
+        engine.gate.set()
+        await three.until_event(MoodLands)
+        assert engine.calls[done : done + 3] == ["advance sad", "advance tavern", "change fight"]
+
+
+async def test_a_blend_and_a_slow_transition_reach_the_stream_and_are_answered() -> None:
+    engine = FakeEngine()
+    async with playing(engine) as client:
+        await client.fill()
+        await client.say(SetMood(FIGHT, 0, 4, SAD, "slow"))
+        landing = await client.until_event(MoodLands)
+        assert (landing.mood, landing.intensity, landing.blend) == (FIGHT, 4, SAD)
+        assert [call for call in engine.calls if not call.startswith("advance")] == ["turn fight sad"]
+        await client.say(SetMood(FIGHT, 0, 4, SAD))
+        assert await client.until_event(MoodLands) == landing
+        assert [call for call in engine.calls if not call.startswith("advance")] == ["turn fight sad"]
+
+
 async def test_the_newest_volume_wins_and_replaces_what_was_sent() -> None:
     engine = FakeEngine(free_windows=8)
     async with playing(engine) as client:

@@ -19,6 +19,7 @@ from generator.protocol import (
     MAX_FRAME_INDEX,
     TRANSITIONS,
     Controls,
+    Transition,
 )
 from generator.stream import ATTACK, CEILING, HANDOVER, KNEE, RAMP, Chunk, Player, Stream, limit, to_pcm
 from tests.generator.tone_engine import LEVEL, ToneEngine
@@ -319,6 +320,91 @@ def test_a_new_mood_begins_in_the_key_that_was_heard() -> None:
     client.take(client.stream.change(FIGHT, still(far)))
     new = client.stream.section
     assert new.tonic(new.origin) == old.tonic(new.origin) != old.tonic(0)
+
+
+def test_a_slow_change_sets_out_on_a_bar_and_arrives_on_another() -> None:
+    engine = ToneEngine()
+    client = begin(engine)
+    client.fill(500)
+    town = client.stream.section
+    chunk = client.take(client.stream.change(FIGHT, still(60), "slow"))
+    assert chunk.lands == town.next_bar(60 + 5 + HANDOVER)
+    new = client.stream.section
+    assert new.bridge is not None
+    assert new.bridge.origin == chunk.lands
+    assert new.origin == new.next_bar(new.origin - 1)
+    client.fill(new.origin + 200)
+    on_the_way = [call for call in engine.calls if call.section == new]
+    fight = [call.section.shares(call.state.position)[MOODS.index(FIGHT.mood)] for call in on_the_way]
+    assert fight == sorted(fight)
+    assert fight[0] < 0.01
+    assert fight[-1] == 1
+    assert any(0.3 < share < 0.7 for share in fight)
+    assert {call.state.section for call in on_the_way} == {town, new}
+
+
+def test_before_anything_sounds_there_is_nothing_to_turn_from_slowly() -> None:
+    client = begin(ToneEngine())
+    client.take(client.stream.change(FIGHT, still(0), "slow"))
+    assert client.stream.section.bridge is None
+
+
+@given(into=st.integers(0, 700), way=transitions)
+@settings(max_examples=15, deadline=None)
+def test_a_change_in_the_middle_of_a_slow_one_goes_to_the_newest(into: int, way: Transition) -> None:
+    engine = ToneEngine()
+    client = begin(engine)
+    client.fill(500)
+    client.take(client.stream.change(FIGHT, still(20), "slow"))
+    first = client.stream.section
+    assert first.bridge is not None
+    ear = first.bridge.origin + into
+    client.fill(ear + AHEAD_FRAMES)
+    chunk = client.take(client.stream.change(SAD, still(ear), way))
+    reach = ear + 5 + HANDOVER
+    assert chunk.start in (
+        [first.next_beat(at) for at in (reach, reach + 1)] if way == "sudden" else [first.next_bar(reach)]
+    )
+    new = client.stream.section
+    assert new.controls == SAD
+    assert new.tonic(chunk.start) == first.tonic(chunk.start)
+    if way == "slow":
+        assert new.bridge is not None
+        assert new.bridge.controls == (FIGHT if first.shares(chunk.start)[MOODS.index(FIGHT.mood)] >= 0.5 else TOWN)
+    client.fill(new.origin + 100)
+    assert client.stream._section_at(client.stream.end) == new
+
+
+@pytest.mark.parametrize("way", TRANSITIONS)
+def test_a_change_called_back_before_it_is_heard_leaves_the_music_going_on(way: Transition) -> None:
+    """Not from its first bar again: the same section, in its own time and key."""
+    client = begin(ToneEngine())
+    client.fill(600)
+    town = client.stream.section
+    client.take(client.stream.change(FIGHT, still(300)))
+    client.take(client.stream.change(TOWN, still(40), way))
+    client.fill(900)
+    assert {client.stream._section_at(place) for place in range(client.stream.end)} == {town}
+
+
+def test_a_restless_hand_leaves_the_ear_always_something_to_hear() -> None:
+    """Another wish every 100 ms, each computed for 100 ms, so that there is never time for anything else."""
+    engine = ToneEngine()
+    client = begin(engine)
+    client.fill(AHEAD_FRAMES)
+    wishes = [FIGHT, SAD, replace(FIGHT, blend=SAD.mood), replace(TOWN, intensity=5)]
+    for number in range(200):
+        ear = 5 * number
+        before = dict(client.frames)
+        client.take(client.stream.change(wishes[number % 4], passing(ear, ear + 5), TRANSITIONS[number // 3 % 2]))
+        assert client.stream.end > ear + 5 + HANDOVER
+        assert all(client.frames[place] == before[place] for place in range(ear + 5 + HANDOVER))
+    client.fill(client.stream.end + 200)
+    assert sorted(client.frames) == list(range(client.stream.end))
+    assert client.stream.section.controls == wishes[199 % 4]
+    assert len(client.stream._heard) + len(client.stream._levels) < 200
+    around = levels(client.sound()) / (LEVEL / np.sqrt(2))
+    assert 0.7 < around.min() <= around.max() < 1.3
 
 
 # Splices

@@ -1,0 +1,115 @@
+"""What the ear has to say about seams: no step in loudness over any, and a hand on the fader that is never heard."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generator.composer import Section
+from generator.engine import Sound, State, Window
+from generator.leveller import SHORT_TERM, STEP, Leveller
+from generator.loudness import lufs
+from generator.moods import MOODS, Mood
+from generator.protocol import FRAME_SAMPLES, FRAMES_PER_SECOND, Controls
+from generator.stream import Stream
+from tests.generator.test_stream import mono
+from tests.generator.tone_engine import ToneEngine
+
+TOWN = Controls(Mood("town"))
+USUAL = 0.06  #: amplitude of noise about as loud as the leveller wants it
+SPANS = (0.4, 1.0, 3.0)  #: seconds
+
+
+class FitfulEngine(ToneEngine):
+    """Noise; each window is as loud as it happens to come out, by the next of ``levels``, in dB."""
+
+    def __init__(self, levels: list[float]) -> None:
+        super().__init__(prefix=56)
+        self.window_frames, self.levels = 256, levels
+
+    def window(self, state: State, section: Section, seed: int) -> Window:
+        level = self.levels[len(self.calls) % len(self.levels)]
+        window = super().window(state, section, seed)
+        noise = np.random.default_rng(seed).standard_normal(len(window.sound)).astype(np.float32)
+        sound: Sound = (USUAL * 10 ** (level / 20) * noise).astype(np.float32)
+        sound[: len(state.sound)] = state.sound
+        return Window(window.begin, sound, window.mel)
+
+
+def play(engine: FitfulEngine, controls: list[Controls], leveller: Leveller) -> tuple[Sound, list[int]]:
+    """A change about every five seconds; what was heard, and the seams in it."""
+    stream = Stream(engine, 1, TOWN, clock=engine.clock, leveller=leveller)
+    frames, seams = list[bytes](), list[int]()
+    for number, wanted in enumerate([TOWN, *controls]):
+        chunk = stream.change(wanted, lambda: stream.end - 350) if number else stream.advance()
+        while True:
+            seams = [*(seam for seam in seams if seam < chunk.start), chunk.start]
+            frames = [*frames[: chunk.start], *chunk.frames]
+            if stream.end >= seams[0] + 250 * (number + 1) + 350:
+                break
+            chunk = stream.advance()
+    return mono(tuple(frames)), seams
+
+
+def steps(sound: Sound, seams: list[int]) -> list[float]:
+    found = []
+    for seam in seams:
+        for seconds in SPANS:
+            place, span = seam * FRAME_SAMPLES, round(seconds * 48_000)
+            if span <= place <= len(sound) - span:
+                before, after = sound[place - span : place, None], sound[place : place + span, None]
+                found.append(abs(lufs(after) - lufs(before)))
+    return found
+
+
+controls = st.builds(Controls, st.sampled_from(MOODS), st.integers(1, 5))
+
+
+@given(levels=st.lists(st.floats(-5, 5), min_size=2, max_size=9), moods=st.lists(controls, min_size=1, max_size=4))
+@settings(max_examples=8, deadline=None)
+def test_over_no_seam_does_loudness_step_by_three_units(levels: list[float], moods: list[Controls]) -> None:
+    sound, seams = play(FitfulEngine(levels), moods, Leveller())
+    assert max(steps(sound, seams)) < 3
+
+
+def test_without_the_hand_on_the_fader_it_would() -> None:
+    sound, seams = play(FitfulEngine([-5.0, 5.0, 0.0]), [Controls(MOODS[0])], Leveller(reach=0.0))
+    assert max(steps(sound, seams)) > 5
+
+
+def test_intensity_is_loudness_that_comes_without_a_step() -> None:
+    sound, seams = play(FitfulEngine([0.0]), [Controls(TOWN.mood, 5), Controls(TOWN.mood, 5)], Leveller())
+    assert max(steps(sound, seams)) < 3
+    assert max(steps(sound, seams)[:6]) < 2
+    calm, wild = (lufs(part[:, None]) for part in (sound[: seams[1] * FRAME_SAMPLES], sound[-3 * 48_000 :]))
+    assert 1.5 < wild - calm < 4.5
+
+
+powers = st.lists(st.sampled_from([0.0, 1e-12, 1e-6, 1e-3, 0.1, 100.0]), min_size=1, max_size=40)
+
+
+@given(heard=powers | st.just([]), fresh=powers, intensity=st.floats(1, 5), reach=st.floats(0, 9))
+def test_a_gain_is_a_number_within_reach_whatever_is_played(
+    heard: list[float], fresh: list[float], intensity: float, reach: float
+) -> None:
+    curve = Leveller(reach=reach).curve(np.repeat(heard, 7), np.repeat(fresh, 7), intensity)
+    assert np.isfinite(curve).all()
+    assert np.abs(curve).max() <= reach
+    assert (len(curve) - 1) * STEP >= 7 * len(fresh) > (len(curve) - 2) * STEP
+
+
+@pytest.mark.parametrize("beat", [20, 30, 50], ids="{} frames".format)
+def test_the_hand_does_not_pump_with_the_beat(beat: int) -> None:
+    """Loud and soft by 14 dB with every beat, and even for all that: a second after the seam the gain lies still."""
+    frames = np.arange(10 * FRAMES_PER_SECOND)
+    music = np.where(frames % beat < beat // 3, 0.02, 0.0008)
+    curve = Leveller().curve(music[:SHORT_TERM], music, 3)
+    assert np.ptp(curve[2:]) < 1.5
+    assert np.abs(np.diff(curve[2:])).max() < 0.5
+
+
+def test_a_mood_that_is_always_too_loud_is_brought_down_and_one_too_soft_is_brought_up() -> None:
+    gain = {level: Leveller().curve(np.zeros(0), np.full(400, level), 3) for level in (1e-4, 1e-2, 1.0)}
+    assert (gain[1e-4] > 3).all()
+    assert (np.abs(gain[1e-2]) < 3).all()
+    assert (gain[1.0] == -6).all()
