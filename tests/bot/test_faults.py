@@ -345,3 +345,16 @@ class TestStage:
         async with seated(discord_server, fake, begin=False) as seat:
             with pytest.raises(VoiceError, match="Request to Speak"):
                 check(seat.channel(stage))
+
+
+@slow
+async def test_what_nobody_foresaw_is_a_lost_connection(
+    discord_server: DiscordServer, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with seated(discord_server, fake) as seat:
+        with monkeypatch.context() as patch:
+            patch.setattr("bot.floor.Floor.follow", lambda *_: 1 / 0)
+            await seat.until(lambda: not seat.table.status().audible, "the planted fault")
+        await seat.until(lambda: seat.table.status().reconnects > 0, "another connection", 30.0)
+        await seat.steady()
+        seat.check()
