@@ -78,7 +78,7 @@ class Bard(discord.Client):
 
     async def on_guild_available(self, guild: discord.Guild) -> None:
         """A guild is there: after the start, and after a session that could not be resumed. Back to its table."""
-        if self._store[guild.id].playing is not None and not self._leaving:
+        if self._store[guild.id].playing is not None:
             self._engagement(guild.id).come_back()
             self._tell_listeners(guild.id)
 
@@ -93,7 +93,7 @@ class Bard(discord.Client):
     ) -> None:
         """Somebody came, went, was deafened, or the bot was dragged elsewhere."""
         engagement = self._engagements.get(member.guild.id)
-        if engagement is None or self._leaving:
+        if engagement is None:
             return
         if member.id == member.guild.me.id and after.channel is not None:
             engagement.dragged(after.channel.id)
@@ -302,7 +302,7 @@ class Bard(discord.Client):
         log.warning("guild %d: %s", guild, sentence)
 
     def _errand(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._leaving:
+        if self._leaving:  # e.g. shown out of a channel while it leaves: that is no reason to forget it
             work.close()
             return
         task = asyncio.get_running_loop().create_task(_finish(work))

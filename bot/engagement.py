@@ -69,6 +69,7 @@ class Engagement:
         self._backoff = backoff
         self._attempts = 0
         self._attendance: Attendance | None = None
+        self._closed = False
         self._lock = asyncio.Lock()
 
     @property
@@ -205,13 +206,16 @@ class Engagement:
             await self._settle()
 
     async def close(self) -> None:
-        """Leaves the channel; what played is remembered."""
+        """Leaves the channel for good; what played is remembered."""
         async with self._lock:
+            self._closed = True
             await self._leave()
 
     # How
 
     async def _settle(self) -> None:
+        if self._closed:
+            return
         if self._attendance is not None and self._attendance.presence is Presence.GONE:
             log.info("guild %d: nobody has listened for long: leaving", self._guild)
             self._want(None)
@@ -242,6 +246,8 @@ class Engagement:
             log.info("guild %d: back in %s, which plays %s", self._guild, channel, playing.controls.mood)
 
     async def _open(self, channel: Channel, playing: Playing) -> None:
+        if self._closed:
+            raise VoiceError("I am being restarted. Please ask me again in a minute.")
         table = self._hire(Wish(playing.controls, self._gain()))
         await table.join(channel)
         self.table = table

@@ -13,7 +13,9 @@ import pytest
 from bot.bard import ShardedBard
 from bot.errors import NothingPlays, VoiceError
 from bot.fake import FakeGenerator
+from bot.localisation import Sentence
 from bot.store import GuildSettings
+from bot.table import Table
 from generator.moods import Mood
 from generator.protocol import Controls
 from tests.bot.party import party, until
@@ -281,6 +283,26 @@ async def test_closed_during_the_join_it_is_gone(
     await asyncio.gather(joining, return_exceptions=True)
     await discord_server.wait_gone()
     await until(lambda: fake.lines == 0, "the line to end")
+
+
+async def test_what_happens_while_it_leaves_changes_nothing(
+    discord_server: DiscordServer, fake: FakeGenerator, gm: Member, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Table.stop
+
+    async def stop_shown_out(table: Table) -> None:
+        table._supervisor._ended(Sentence("shown out at the same moment"))
+        await stop(table)
+
+    async with party(discord_server, fake, store=path) as room:
+        await room.ask(gm, "sad")
+        member, playing = room.member(gm), room.bard.playing(room.guild)
+        monkeypatch.setattr(Table, "stop", stop_shown_out)
+        await room.bard.close()
+        with pytest.raises(VoiceError, match="being restarted"):
+            await room.bard.play(member, BLENDED)
+        assert room.bard.playing(member.guild) == playing
+        assert fake.lines == 0
 
 
 # What is not to be

@@ -159,7 +159,7 @@ from bot.store import GuildMemory, GuildSettings, Store
 async def main():
     async with Store(Path(sys.argv[1])) as store:
         for volume in range(10**9):
-            for guild in (1, 2, 3):
+            for guild in range(100):
                 store[guild] = GuildMemory(GuildSettings(pause_after=float(volume)))
             await store.flush()
             sys.stdout.write(f"{volume}\\n")
@@ -180,10 +180,20 @@ def test_killed_while_it_writes_nothing_is_lost(path: Path, written: int) -> Non
         acknowledged = written - 1 + len(writer.stdout.readlines())
     found = contents(path)
     kept = {memory.settings.pause_after for memory in found.values()}
-    assert set(found) == {1, 2, 3}
+    assert set(found) == set(range(100))
     # One transaction is whole or not at all, and the one under way may have been done but not told.
     assert kept in ({float(acknowledged)}, {float(acknowledged + 1)})
     assert not list(path.parent.glob("*.damaged*"))
+
+
+def test_a_transaction_is_whole_or_not_at_all(path: Path) -> None:
+    keep(path, {})
+    unwritable: Any = object()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with pytest.raises(sqlite3.Error):
+            module._upsert(connection, {1: FIGHT, 2: GuildMemory(GuildSettings(gm_role=unwritable))})
+        assert not connection.in_transaction
+    assert contents(path) == {}
 
 
 async def test_what_is_set_is_written_without_being_asked(path: Path) -> None:
@@ -341,8 +351,12 @@ async def test_a_full_disk_is_a_sentence_and_is_tried_again(
         with pytest.raises(StoreError, match="full"):
             await store.flush()
         assert store[1] == FIGHT
-        store._connection.execute("PRAGMA max_page_count = 1000000")
         async with asyncio.timeout(10):
+            while "tried again" not in caplog.text:  # noqa: ASYNC110 - as below
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # and again, in vain, without another word
+            assert caplog.text.count("tried again") == 1
+            store._connection.execute("PRAGMA max_page_count = 1000000")
             while await asyncio.to_thread(rows, path) < 500:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.02)
     assert (await read(path))[499] == FIGHT
