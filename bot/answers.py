@@ -1,5 +1,6 @@
 """How anybody who asks is answered: at once, alone, in their language, and always with a sentence."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 Interaction = discord.Interaction[Any]
 Answer = tuple[Sentence, ...] | discord.Embed
 
+DEFER_SECONDS: Final = 3.0  #: then Discord has given up on the interaction
 APOLOGY: Final = Sentence("That went wrong on my side; my log says how. Please try again.")
 
 
@@ -28,7 +30,8 @@ async def respond(interaction: Interaction, answer: Callable[[], Awaitable[Answe
         quiet: whether what went well needs no words: the panel shows it.
     """
     try:
-        await interaction.response.defer(ephemeral=True, thinking=not quiet)
+        async with asyncio.timeout(DEFER_SECONDS):  # discord.py tries for half a minute, and the music would wait
+            await interaction.response.defer(ephemeral=True, thinking=not quiet)
     except (discord.DiscordException, OSError) as error:
         # Too late, or lost on the way. Nobody will see the answer, but the wish is plain.
         log.warning("an interaction could not be deferred: %s", error)

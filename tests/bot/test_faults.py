@@ -16,8 +16,10 @@ from bot.errors import VoiceError
 from bot.fake import AMPLITUDE, FakeGenerator
 from bot.supervisor import REJOIN_PAUSES
 from bot.voice import HopelessVoiceError, check
-from tests.bot.seat import INTENTS, VOLUME, Seat, levels, seated
-from tests.discord_server import SILENCE, DiscordServer
+from tests.bot.party import party
+from tests.bot.seat import INTENTS, VOLUME, Seat, levels, longest_silence, seated
+from tests.discord_server import SILENCE, DiscordServer, InteractionFailed
+from tests.discord_server.rest import Failure
 from tests.discord_server.world import MUTE_MEMBERS, REQUEST_TO_SPEAK, STAGE
 
 slow = pytest.mark.slow
@@ -358,3 +360,35 @@ async def test_what_nobody_foresaw_is_a_lost_connection(
         await seat.until(lambda: seat.table.status().reconnects > 0, "another connection", 30.0)
         await seat.steady()
         seat.check()
+
+
+@slow
+@pytest.mark.parametrize(
+    ("status", "times", "answered"),
+    [(500, 1, True), (429, 1, True), (500, 99, False)],
+    ids=["500 once", "429 with retry-after", "500 for good"],
+)
+async def test_an_answer_that_discord_does_not_take(
+    discord_server: DiscordServer, fake: FakeGenerator, status: int, times: int, answered: bool
+) -> None:
+    """The music does what was asked for, whether or not the person can be told."""
+    gm = discord_server.add_member("gm")
+    await discord_server.join_voice(gm, discord_server.guild.voice)
+    async with party(discord_server, fake, commands=True) as guests:
+        await discord_server.slash(gm, "mood", mood="sad")
+        await guests.hears("sad")
+        begun = time.monotonic()
+        failure = Failure("/callback", status, times, retry_after=1.0)
+        discord_server.rest.failures.append(failure)
+        if answered:
+            reply = await discord_server.slash(gm, "mood", mood="fight")
+            await reply.wait_for_text("Turning to")
+        else:
+            with pytest.raises(InteractionFailed):
+                await discord_server.slash(gm, "mood", mood="fight")
+        await guests.hears("fight")
+        if status == 429:
+            assert len(failure.met) == 1
+            assert reply.seconds >= 1.0  # it was not asked again before its time
+        sound = discord_server.listener.heard(begun, time.monotonic() - 0.1)
+        assert longest_silence(sound) < 1.0
