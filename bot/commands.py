@@ -68,7 +68,7 @@ def _add_music(bard: Bard) -> None:
         transition: str = "sudden",
     ) -> None:
         async def answer() -> Answer:
-            second = Mood(blend) if blend not in (None, mood) else None
+            second = Mood(blend) if blend is not None else None
             how: Transition = "slow" if transition == "slow" else "sudden"
             return await bard.play(require_gm(interaction), Controls(Mood(mood), intensity, second), how)
 

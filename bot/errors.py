@@ -31,7 +31,7 @@ class DemoError(BotError):
     """The demo can't do what it was asked."""
 
 
-class NothingPlays(BotError):
+class NothingPlays(BotError):  # noqa: N818 - reads as the sentence that it carries
     """There is no music that this could change."""
 
     def __init__(self) -> None:

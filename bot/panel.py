@@ -81,8 +81,7 @@ def language(bard: Bard, guild: discord.Guild) -> str:
 
 def title(controls: Controls, language: str) -> str:
     """The mood as a heading: ⚔️ Fight, or ⚔️ Fight + 🔮 Mysterious."""
-    moods = [controls.mood] if controls.blend is None else [controls.mood, controls.blend]
-    return " + ".join(f"{EMOJI[mood]} {label(mood, language)}" for mood in moods)
+    return " + ".join(f"{EMOJI[mood]} {label(mood, language)}" for mood in controls.moods)
 
 
 def label(mood: Mood, language: str) -> str:
@@ -144,7 +143,7 @@ def buttons(music: Music | None, volume: int, language: str) -> discord.ui.View:
     view = discord.ui.View(timeout=None)
     view.stop()
     for place, mood in enumerate(MOODS):
-        now = music is not None and mood in (music.controls.mood, music.controls.blend)
+        now = music is not None and mood in music.controls.moods
         style = discord.ButtonStyle.success if now else discord.ButtonStyle.secondary
         view.add_item(_button(mood, label(mood, language), EMOJI[mood], place // _ROW, style=style))
     none, paused = music is None, music is not None and music.paused

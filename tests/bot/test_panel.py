@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,9 +96,14 @@ def test_what_plays_is_marked_and_named() -> None:
     assert f"<t:{int(NOW.timestamp())}:R>" in (shown.description or "")
 
 
-@given(st.text() | st.sampled_from([panel.custom_id(mood) for mood in MOODS]).map(lambda name: name + " "))
-def test_no_other_name_is_a_button(name: str) -> None:
-    assert panel.parse(name) is None
+NAMES = {
+    item["custom_id"]: name for music in (FIGHT, replace(FIGHT, paused=True)) for name, item in by_name(music).items()
+}
+
+
+@given(st.text() | st.sampled_from([*NAMES]) | st.sampled_from([*NAMES]).map(lambda name: name + " "))
+def test_a_name_is_a_buttons_own_or_nothing(name: str) -> None:
+    assert panel.parse(name) == NAMES.get(name)
 
 
 @pytest.mark.parametrize("name", [None, 7, ["bardcast:stop"], "bardcast:", "stop", "BARDCAST:stop"])
