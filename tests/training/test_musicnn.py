@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.errors import EvaluationError
 from training.evaluation import musicnn
-from training.evaluation.musicnn import BANDS, PATCH_FRAMES, SAMPLE_RATE, LogMel, Musicnn, Trained, load_musicnn
+from training.evaluation.musicnn import BANDS, PATCH_FRAMES, SAMPLE_RATE, LogMel, Musicnn, load_musicnn
 
 REFERENCE: Final = np.load(Path(__file__).with_name("musicnn_reference.npz"))
 PATCHES: Final = 2
@@ -55,7 +55,7 @@ def patches(mel: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def network() -> Musicnn:
-    return load_musicnn("MTT")
+    return load_musicnn()
 
 
 def test_the_mel_is_librosas(mel: Tensor) -> None:
@@ -64,11 +64,10 @@ def test_the_mel_is_librosas(mel: Tensor) -> None:
     assert difference.mean() < 1e-5
 
 
-@pytest.mark.parametrize("trained", ["MTT", "MSD"])
-def test_the_port_hears_what_the_original_hears(trained: Trained, patches: Tensor) -> None:
-    heard = load_musicnn(trained)(patches)._asdict()
+def test_the_port_hears_what_the_original_hears(network: Musicnn, patches: Tensor) -> None:
+    heard = network(patches)._asdict()
     for name, tolerance in TOLERANCES.items():
-        difference = np.abs(heard[name].numpy() - REFERENCE[f"{trained}/{name}"]).max()
+        difference = np.abs(heard[name].numpy() - REFERENCE[name]).max()
         assert difference < tolerance, name
 
 
@@ -90,17 +89,17 @@ def test_a_missing_package_is_a_sentence_with_the_command(monkeypatch: pytest.Mo
     with pytest.raises(
         EvaluationError, match=r"not installed; install it with `pip install --no-deps musicnn==0\.1\.0`"
     ):
-        load_musicnn("MTT")
+        load_musicnn()
 
 
 def test_a_package_without_its_files_is_missing_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(metadata.PathDistribution, "locate_file", lambda self, path: tmp_path / path)
     with pytest.raises(EvaluationError, match="not installed"):
-        load_musicnn("MTT")
+        load_musicnn()
 
 
 @pytest.mark.parametrize("name", [".index", ".data-00000-of-00001"])
 def test_an_altered_file_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(musicnn.HASHES["MTT"], name, "0" * 64)
+    monkeypatch.setitem(musicnn.HASHES, name, "0" * 64)
     with pytest.raises(EvaluationError, match="damaged or another version"):
-        load_musicnn("MTT")
+        load_musicnn()

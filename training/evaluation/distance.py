@@ -11,7 +11,7 @@ account, and are therefore functions of how often each track is taken: the inter
 floor (what chance alone makes of real music) puts whole tracks on one side or the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -26,7 +26,7 @@ Counts = NDArray[np.int64]  #: [tracks]: how often each is taken
 
 COVERAGE: Final = 0.95  #: of intervals
 DIMENSIONS: Final = 16  #: principal components of the reference that the Fréchet distance looks at
-SHARES: Final = 1 / np.linspace(1.0, 3.0, 9)  #: of the tracks, evenly spaced in 1 / N
+SHARES: Final = 1 / np.linspace(1.0, 3.0, 5)  #: of the tracks, evenly spaced in 1 / N
 REPEATS: Final = 8  #: subsets of each share
 CLIPS_PER_DIMENSION: Final = 2  #: that the smallest subset must have, for its covariance to mean something
 
@@ -43,8 +43,8 @@ class Estimate:
 class Distance(Protocol):
     """A distance between a sample and a reference, of which each track is taken so many times."""
 
-    def __call__(self, sample: Counts, reference: Counts) -> float:
-        """The distance; counts as :class:`Clips` numbers the tracks."""
+    def __call__(self, sample: Counts, reference: Counts, /) -> float:
+        """The distance; tracks as :class:`Clips` orders them."""
         ...
 
 
@@ -53,18 +53,22 @@ class Clips:
     """Embedded clips.
 
     Attributes:
-        features: [clips, dimensions].
-        owner: [clips], the number of each clip's track.
-        tracks: how many tracks there are.
+        features: [clips, dimensions], track by track.
+        tracks: their names, in order.
+        sizes: [tracks], how many clips each has.
     """
 
     features: Floats
-    owner: NDArray[np.intp]
-    tracks: int
+    tracks: tuple[str, ...]
+    sizes: Counts
 
     @classmethod
     def of(cls, features: Features, tracks: Sequence[str]) -> "Clips":
-        """Number the tracks, in the order of their names.
+        """Gather the clips by track.
+
+        Args:
+            features: [clips, dimensions].
+            tracks: [clips], the name of each clip's track.
 
         Raises:
             EvaluationError: there are fewer than two, or features that are not finite.
@@ -74,17 +78,19 @@ class Clips:
             raise EvaluationError("a distance needs clips of two tracks or more; give more music")
         if not np.isfinite(features).all():
             raise EvaluationError("some features are not finite, so no distance can be measured")
-        return cls(np.asarray(features, np.float64), owner, len(names))
+        by_track = np.argsort(owner, kind="stable")
+        return cls(
+            np.asarray(features, np.float64)[by_track], tuple(names.tolist()), np.bincount(owner).astype(np.int64)
+        )
 
     @property
     def once(self) -> Counts:
         """Each track taken once."""
-        return np.ones(self.tracks, np.int64)
+        return np.ones_like(self.sizes)
 
-    def sums(self, values: Floats) -> Floats:
-        """[clips, ...] → [tracks, ...], summed over the clips of each track."""
-        total = np.zeros((self.tracks, *values.shape[1:]))
-        np.add.at(total, self.owner, values)
+    def sums(self, values: Floats, axis: int = 0) -> Floats:
+        """Values of clips, [clips] along ``axis``, summed to those of tracks."""
+        total: Floats = np.add.reduceat(values, np.cumsum(self.sizes) - self.sizes, axis=axis)
         return total
 
 
@@ -100,7 +106,7 @@ class KernelDistance:
         self._within_sample = _kernel_sums(sample, sample)
         self._within_reference = _kernel_sums(reference, reference)
         self._between = _kernel_sums(sample, reference)
-        self._sizes = _sizes(sample), _sizes(reference)
+        self._sizes = sample.sizes, reference.sizes
 
     def __call__(self, sample: Counts, reference: Counts) -> float:
         """The distance; negative about every other time where there is none."""
@@ -137,24 +143,25 @@ class FrechetDistance:
         """The distance at infinity; subsets are drawn alike at each call, so that it is a function of its counts."""
         rng = np.random.default_rng(0)
         shares = np.repeat(SHARES, REPEATS)
-        measured = [
-            frechet(*self._sample(_subset(sample, share, rng)), *self._reference(_subset(reference, share, rng)))
-            for share in shares
+        sides = [
+            moments(np.array([_subset(counts, share, rng) for share in shares]))
+            for moments, counts in ((self._sample, sample), (self._reference, reference))
         ]
-        _, at_infinity = np.polyfit(1 / shares, measured, 1)
+        _, at_infinity = np.polyfit(1 / shares, frechet(*sides[0], *sides[1]), 1)
         return float(at_infinity)
 
 
-def frechet(mean: Floats, covariance: Floats, other_mean: Floats, other_covariance: Floats) -> float:
-    """The Fréchet distance between two Gaussians (Dowson & Landau 1982, eq. 16).
+def frechet(mean: Floats, covariance: Floats, other_mean: Floats, other_covariance: Floats) -> Floats:
+    """The Fréchet distance between Gaussians (Dowson & Landau 1982): means [..., d], covariances [..., d, d] → [...].
 
     The trace of the root of the product is that of a symmetric product, whose eigenvalues are real and not negative.
     """
     values, vectors = np.linalg.eigh(covariance)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ other_covariance @ root), 0, None)).sum()
-    shift = mean - other_mean
-    return float(shift @ shift + np.trace(covariance) + np.trace(other_covariance) - 2 * cross)
+    root = vectors * np.sqrt(np.clip(values, 0, None))[..., None, :] @ np.swapaxes(vectors, -1, -2)
+    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ other_covariance @ root), 0, None)).sum(-1)
+    traces = np.trace(covariance + other_covariance, axis1=-2, axis2=-1)
+    distance: Floats = ((mean - other_mean) ** 2).sum(-1) + traces - 2 * cross
+    return distance
 
 
 def estimate(
@@ -167,29 +174,34 @@ def estimate(
     """
     value = distance(sample.once, reference.once)
     drawn = np.array([distance(_draw(sample, rng), _draw(reference, rng)) for _ in range(draws)])
-    low, high = _quantiles(drawn - drawn.mean() + value)
+    low, high = quantiles(drawn - drawn.mean() + value)
     return Estimate(value, low, high)
 
 
 def floor(
-    distance: Distance, reference: Clips, strata: Sequence[str], rng: np.random.Generator, splits: int = 200
+    distance: Distance, reference: Clips, mood_of: Mapping[str, str], rng: np.random.Generator, splits: int = 200
 ) -> Estimate:
     """What a distance makes of real music against real music: the mean and spread over random halves.
 
     Args:
         distance: between ``reference`` and itself.
         reference: the recordings.
-        strata: [clips], the mood of each; every mood's tracks are halved.
+        mood_of: by track; the tracks of every mood are halved.
         rng: draws the halves.
         splits: how many.
     """
-    stratum = np.empty(reference.tracks, dtype=object)
-    stratum[reference.owner] = np.asarray(strata, dtype=object)
+    moods = np.array([mood_of[track] for track in reference.tracks])
     measured = []
     for _ in range(splits):
-        half = _half(stratum, rng)
+        half = _half(moods, rng)
         measured.append(distance(half, 1 - half))
-    return Estimate(float(np.mean(measured)), *_quantiles(np.array(measured)))
+    return Estimate(float(np.mean(measured)), *quantiles(np.array(measured)))
+
+
+def quantiles(values: Floats) -> tuple[float, float]:
+    """The ends of the middle 95 %."""
+    low, high = np.quantile(values, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return float(low), float(high)
 
 
 class _Moments:
@@ -198,21 +210,22 @@ class _Moments:
     def __init__(self, clips: Clips, features: Floats) -> None:
         self._centre = features.mean(0)  # so that the covariance is no small difference of large numbers
         centred = features - self._centre
-        self._sizes = _sizes(clips)
+        self._sizes = clips.sizes
         self._sums = clips.sums(centred)
         self._products = clips.sums(np.einsum("ni,nj->nij", centred, centred))
 
     def __call__(self, counts: Counts) -> tuple[Floats, Floats]:
-        clips = counts @ self._sizes
+        """[sets, tracks] → [sets, dimensions] and [sets, dimensions, dimensions]."""
+        clips = (counts @ self._sizes)[:, None]
         mean = counts @ self._sums / clips
-        products = np.tensordot(counts, self._products, 1)
-        return self._centre + mean, (products - clips * np.outer(mean, mean)) / (clips - 1)
+        products = np.tensordot(counts, self._products, 1) / clips[..., None]
+        return self._centre + mean, products - mean[:, :, None] * mean[:, None, :]
 
 
 def _kernel_sums(one: Clips, other: Clips) -> Floats:
     """[tracks, other tracks], the sum of the kernel over all pairs of their clips."""
     kernel = (one.features @ other.features.T / one.features.shape[1] + 1) ** 3
-    return other.sums(one.sums(kernel).T).T
+    return other.sums(one.sums(kernel), axis=1)
 
 
 def _mean_of_pairs(sums: Floats, counts: Counts, clips: Counts) -> float:
@@ -229,15 +242,11 @@ def _principal_axes(features: Floats) -> Floats:
     return axes
 
 
-def _sizes(clips: Clips) -> Counts:
-    """How many clips each track has."""
-    return np.bincount(clips.owner, minlength=clips.tracks).astype(np.int64)
-
-
 def _draw(clips: Clips, rng: np.random.Generator) -> Counts:
     """As many tracks as there are, drawn with replacement; two different ones at least."""
     while True:
-        counts = np.bincount(rng.integers(clips.tracks, size=clips.tracks), minlength=clips.tracks)
+        tracks = len(clips.sizes)
+        counts = np.bincount(rng.integers(tracks, size=tracks), minlength=tracks)
         if np.count_nonzero(counts) > 1:
             return counts.astype(np.int64)
 
@@ -249,15 +258,10 @@ def _subset(counts: Counts, share: float, rng: np.random.Generator) -> Counts:
     return np.bincount(kept, minlength=len(counts)).astype(np.int64)
 
 
-def _half(stratum: NDArray[np.object_], rng: np.random.Generator) -> Counts:
-    """1 for the tracks of one half, 0 for the others; of an odd stratum, the odd one is on either side."""
-    half = np.zeros(len(stratum), np.int64)
-    for mood in dict.fromkeys(stratum):
-        members = rng.permutation(np.flatnonzero(stratum == mood))
+def _half(moods: NDArray[np.str_], rng: np.random.Generator) -> Counts:
+    """1 for the tracks of one half, 0 for the others; of an odd number, the odd one is on either side."""
+    half = np.zeros(len(moods), np.int64)
+    for mood in np.unique(moods):
+        members = rng.permutation(np.flatnonzero(moods == mood))
         half[members[: (len(members) + rng.integers(2)) // 2]] = 1
     return half
-
-
-def _quantiles(values: Floats) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return float(low), float(high)

@@ -8,7 +8,7 @@ wheel is installed without its dependencies and never imported: only two of its 
 import hashlib
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -23,24 +23,18 @@ from training.evaluation.tensor_bundle import read_tensor_bundle
 VERSION: Final = "0.1.0"
 INSTALL: Final = f"pip install --no-deps musicnn=={VERSION}"
 
-Trained = Literal["MTT", "MSD"]  #: on MagnaTagATune, or on the Million Song Dataset
-
-HASHES: Final[dict[Trained, dict[str, str]]] = {
-    "MTT": {
-        ".index": "da2d7bb670b2b31e9bc441bb1bd75eca31b5b061f963cc1f9630c1aff3238f57",
-        ".data-00000-of-00001": "041f3935e981a65cea739842d30c188d3a7d2adf4410955c8668eb3de4a5acab",
-    },
-    "MSD": {
-        ".index": "87f3e0f3550c8d3bafc840374003e5c8af5eeb5ecf6add61af09a7822d3282c8",
-        ".data-00000-of-00001": "8579734ee6388f799ed0def4bbd0d1fdcbeaf213ef2a9dc860917bd76a303de6",
-    },
-}  #: SHA-256
+NETWORK: Final = "MTT_musicnn"  #: trained on MagnaTagATune; its sister MSD_musicnn tells moods apart no better
+HASHES: Final = {
+    ".index": "da2d7bb670b2b31e9bc441bb1bd75eca31b5b061f963cc1f9630c1aff3238f57",
+    ".data-00000-of-00001": "041f3935e981a65cea739842d30c188d3a7d2adf4410955c8668eb3de4a5acab",
+}  #: SHA-256 of its files
 
 SAMPLE_RATE: Final = 16_000  #: Hz
 HOP: Final = 256
 FFT: Final = 512
 BANDS: Final = 96
 PATCH_FRAMES: Final = 187  #: three seconds
+FEATURES: Final = 200  #: of the layer before the tags
 EPSILON: Final = 1e-3  #: of TensorFlow's batch normalisation
 
 
@@ -204,22 +198,22 @@ class LogMel(nn.Module):
         return (10_000 * mel.half().float() + 1).log10().transpose(-1, -2)
 
 
-def load_musicnn(trained: Trained) -> Musicnn:
+def load_musicnn() -> Musicnn:
     """The network with its weights out of the installed wheel.
 
     Raises:
         EvaluationError: the package is not installed, or its files are others.
     """
-    return Musicnn(read_tensor_bundle(*(_file(trained, name) for name in HASHES[trained])))
+    return Musicnn(read_tensor_bundle(*(_file(name) for name in HASHES)))
 
 
-def _file(trained: Trained, name: str) -> bytes:
+def _file(name: str) -> bytes:
     try:
         package = metadata.distribution("musicnn")
-        content = Path(str(package.locate_file(f"musicnn/{trained}_musicnn/{name}"))).read_bytes()
+        content = Path(str(package.locate_file(f"musicnn/{NETWORK}/{name}"))).read_bytes()
     except (metadata.PackageNotFoundError, OSError):
         raise EvaluationError(f"the score card's ear, musicnn, is not installed; install it with `{INSTALL}`") from None
-    if hashlib.sha256(content).hexdigest() != HASHES[trained][name]:
+    if hashlib.sha256(content).hexdigest() != HASHES[name]:
         raise EvaluationError(
             f"the installed musicnn is damaged or another version; run `pip uninstall musicnn`, then `{INSTALL}`"
         )
