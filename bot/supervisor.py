@@ -202,7 +202,7 @@ class Supervisor:
         self._notice(await self._floor.follow(channel))
         self._notice(self._handshake.follow(voice))
         if self._handshake.stuck:
-            voice.end(None)
+            voice.end()
         if place(channel) is not Place.SPEAKER:
             self._playout.finish()
         elif self.audible and not self.paused and self._playout.music.is_set() and self._silent.is_set():

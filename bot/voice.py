@@ -18,6 +18,7 @@ Channel = discord.VoiceChannel | discord.StageChannel
 
 CONNECT_SECONDS: Final = 10.0
 _LEAVE_SECONDS: Final = 3.0
+_CONFIRMATION_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.02
 
 _NO_ENCRYPTION: Final = 4017
@@ -72,8 +73,8 @@ async def connect(channel: Channel, changed: Callable[[], None]) -> TableVoice:
     elif channel.guild.me.voice is not None:
         # What a process that was killed left behind. To join the channel in which one is seen already changes nothing.
         await channel.guild.change_voice_state(channel=None)
-    await _wait_absent(channel.guild)
     try:
+        await _be_absent(channel.guild)
         return await channel.connect(
             # All that follows a failure is for the supervisor to decide, so discord.py is to try once.
             cls=partial(TableVoice, changed=changed),
@@ -133,11 +134,23 @@ async def leave(voice: discord.VoiceProtocol) -> None:
         log.warning("leaving a voice channel: %s", error)
 
 
-async def _wait_absent(guild: discord.Guild) -> None:
-    """Returns once Discord has said that the bot left: news that came later would end the new connection at once."""
+async def _be_absent(guild: discord.Guild) -> None:
+    """Returns once Discord has said that the bot left: news that came later would end the new connection at once.
+
+    A leave that never reached Discord, or that a process before this one had no time for, is made up for: who joins
+    the channel in which he is gets no answer.
+    """
+    if not await _absent(guild, _CONFIRMATION_SECONDS):
+        await guild.change_voice_state(channel=None)
+        if not await _absent(guild, _LEAVE_SECONDS):
+            log.warning("Discord still sees the bot in voice in guild %d: joining over it", guild.id)
+
+
+async def _absent(guild: discord.Guild, seconds: float) -> bool:
     try:
-        async with asyncio.timeout(_LEAVE_SECONDS):
+        async with asyncio.timeout(seconds):
             while guild.me.voice is not None:  # noqa: ASYNC110 - discord.py has no event to await for it
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
-        log.warning("Discord still sees the bot in voice in guild %d: joining over it", guild.id)
+        return False
+    return True

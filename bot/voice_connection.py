@@ -51,7 +51,7 @@ class TableVoice(discord.VoiceClient):
     Attributes:
         dismissed: a person disconnected the bot, or the channel is gone: stay away.
         lost: the connection is over.
-        close_code: why, if the voice server said so.
+        close_code: with which the voice server closed its socket last, if it did.
         sent: packets of sound that went out so that listeners can hear them.
     """
 
@@ -103,15 +103,15 @@ class TableVoice(discord.VoiceClient):
         # There is no public way to tell this from a leave of our own.
         if not data["channel_id"] and not self._connection._expecting_disconnect:
             if self._orphaned:  # the end of the session that was, not somebody's wish
-                self.end(None)
+                self.end()
             else:
                 self.dismissed = True
         await super().on_voice_state_update(data)
         self._changed()
 
-    def end(self, close_code: int | None) -> None:
+    def end(self) -> None:
         """The connection is over."""
-        self.lost, self.close_code = True, close_code
+        self.lost = True
         self._changed()
 
     @property
@@ -155,27 +155,34 @@ class _Connection(VoiceConnectionState):
         self._socket_reader.resume()
 
     async def _poll_voice_ws(self, reconnect: bool) -> None:
-        code: int | None = None
-        while True:
-            try:
-                await self.ws.poll_event()
-            except discord.ConnectionClosed as error:
-                code = error.code
-            except _LOST:
-                code = None
-            else:
-                continue
-            if not await self._recover(code):
-                break
+        try:
+            while await self._poll():
+                pass
+        except Exception:  # whatever it was, nobody reads this socket any more
+            log.exception("the voice connection to %s stumbled", self.voice_client.channel)
         if not self._expecting_disconnect:
+            code = self.voice_client.close_code
             log.warning("the voice connection to %s is over (close code %s)", self.voice_client.channel, code)
-        self.voice_client.end(code)
+        self.voice_client.end()
 
-    async def _recover(self, code: int | None) -> bool:
+    async def _poll(self) -> bool:
+        """One message, or what has to be done in its place; False at the end."""
+        try:
+            await self.ws.poll_event()
+        except discord.ConnectionClosed as error:
+            self.voice_client.close_code = error.code
+        except _LOST:
+            self.voice_client.close_code = None
+        else:
+            return True
+        return await self._recover()
+
+    async def _recover(self) -> bool:
         """Whether the connection goes on: on another server, if the bot was moved, else by a resume."""
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + RESUME_SECONDS, _FIRST_PAUSE
         while self.state is not ConnectionFlowState.disconnected:
+            code = self.voice_client.close_code
             moved = self.state is not ConnectionFlowState.connected or code in _DISMISSED
             if not moved and code in _DISCORDS_CODES and code not in _RESUMABLE:
                 return False
@@ -186,7 +193,7 @@ class _Connection(VoiceConnectionState):
                     await self._resume()
                     return True
             except discord.ConnectionClosed as error:
-                code = error.code
+                self.voice_client.close_code = error.code
             except _LOST as error:
                 log.info("no voice connection to %s: %r", self.voice_client.channel, error)
             # Without a gateway there is no other way to sound than this one: then it is tried for as long as it takes.

@@ -176,19 +176,6 @@ async def test_the_child_is_killed_and_nobody_hears_it(discord_server: DiscordSe
         await process.stop()
 
 
-async def test_playback_outlives_a_voice_reconnect_that_failed(
-    discord_server: DiscordServer, fake: FakeGenerator, gm: Member, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # discord.py tries to resume after 4015, in vain, and only then tells the player thread.
-    monkeypatch.setattr("bot.voice.CONNECT_SECONDS", 3.0)
-    async with running(discord_server, fake):
-        await discord_server.slash(gm, "mood", mood="romance")
-        first = await discord_server.wait_voice(packets=25)
-        await discord_server.faults.close_voice(4015)
-        await until(lambda: discord_server.listeners[-1] is not first, "another connection", 30.0)
-        await until(lambda: heard(discord_server.listener) == "romance", "the mood again", 30.0)
-
-
 async def test_shown_out_it_stays_away(discord_server: DiscordServer, fake: FakeGenerator, gm: Member) -> None:
     async with running(discord_server, fake) as bard:
         await discord_server.slash(gm, "mood", mood="sad")
