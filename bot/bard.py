@@ -302,7 +302,7 @@ class Bard(discord.Client):
         log.warning("guild %d: %s", guild, sentence)
 
     def _errand(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._leaving:  # e.g. shown out of a channel while it leaves: that is no reason to forget it
+        if self._leaving:  # what is begun now would outlive the client
             work.close()
             return
         task = asyncio.get_running_loop().create_task(_finish(work))

@@ -154,11 +154,6 @@ class Store:
         """Forgets a guild."""
         self[guild] = GuildMemory()
 
-    @property
-    def guilds(self) -> Mapping[int, GuildMemory]:
-        """All guilds of which something is known."""
-        return self._memories
-
     async def flush(self) -> None:
         """Returns when all that was set so far is in the file.
 

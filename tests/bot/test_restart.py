@@ -10,11 +10,14 @@ from typing import Final
 
 import pytest
 
-from bot.bard import ShardedBard
+from bot.bard import Bard, ShardedBard
+from bot.client import FixedEndpoint
 from bot.errors import NothingPlays, VoiceError
 from bot.fake import FakeGenerator
 from bot.localisation import Sentence
-from bot.store import GuildSettings
+from bot.run import _bard
+from bot.settings import Settings
+from bot.store import GuildSettings, Store
 from bot.table import Table
 from generator.moods import Mood
 from generator.protocol import Controls
@@ -364,6 +367,22 @@ async def test_what_cannot_be_done_changes_nothing(
 
 
 # Shards
+
+
+@pytest.mark.parametrize(("shards", "kind"), [(1, Bard), (2, ShardedBard), (None, ShardedBard)])
+async def test_one_session_is_a_plain_client(shards: int | None, kind: type[Bard]) -> None:
+    bard = _bard(FixedEndpoint("http://127.0.0.1:1"), Settings(shards=shards), Store())
+    assert type(bard) is kind
+    assert bard.shard_count == (None if shards == 1 else shards)
+
+
+async def test_as_many_shards_as_discord_advises(
+    discord_server: DiscordServer, fake: FakeGenerator, gm: Member
+) -> None:
+    async with party(discord_server, fake, kind=ShardedBard) as room:
+        assert [(session.shard, session.shards) for session in discord_server.gateway.sessions.values()] == [(0, 1)]
+        await room.ask(gm, "sad")
+        await room.hears("sad")
 
 
 async def test_over_two_shards(fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch) -> None:

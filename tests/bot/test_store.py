@@ -61,7 +61,7 @@ def path(tmp_path: Path) -> Path:
 
 async def read(path: Path) -> dict[int, GuildMemory]:
     async with Store(path) as store:
-        return dict(store.guilds)
+        return dict(store._memories)
 
 
 def contents(path: Path) -> dict[int, GuildMemory]:
