@@ -74,6 +74,7 @@ def play_row(row: Row, prepared: Path, runs: Path, say: Say) -> None:
         "training": _training(row, runs),
         "sampling": {
             "steps": len(watched.steps),
+            "start": row.start,
             "clips": len(mels),
             "seed": SEED,
             "sampling_seconds": round(sampled - begun, 1),
@@ -125,7 +126,7 @@ def sample(row: Row, checkpoint: Checkpoint, dataset: Dataset) -> tuple[np.ndarr
     shape = (len(moods), *real.shape[1:])
     random = torch.Generator().manual_seed(SEED)
     watched = Watched(network, config, moods, real, torch.randn(real.shape, generator=random))
-    count = row.steps or config.diffusion.steps
+    count = row.steps or round(row.start * config.diffusion.steps)
     with torch.no_grad(), tqdm(total=count, desc=row.name, unit="step", disable=None) as bar:
 
         def denoise(noisy: Tensor, t: Tensor) -> Tensor:
@@ -136,7 +137,7 @@ def sample(row: Row, checkpoint: Checkpoint, dataset: Dataset) -> tuple[np.ndarr
             return torch.randn(shape, generator=random)
 
         # float32 throughout: rounding to bfloat16 would itself be blown up by 1 / √ᾱ.
-        made = ancestral(denoise, watched.schedule, noise, uniform_times(count))
+        made = ancestral(denoise, watched.schedule, noise, row.start * uniform_times(count))
     return made.numpy(), watched
 
 

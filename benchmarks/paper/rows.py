@@ -20,6 +20,7 @@ class Row:
         config: the paper's, or with a repair; at the paper's own scale.
         trained: name of the row whose training it plays; its own where a repair changes more than the sampling.
         steps: of the sampler, where they are fewer than the process has.
+        start: the time at which the sampler starts, from pure noise.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Row:
     config: TrainConfig
     trained: str
     steps: int | None = None
+    start: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ BASE: Final = find_preset("paper-noise-steps")
 BOUND: Final = 5.0  #: deviations of a standardised Mel; one of DiffWave's scale is kept in [0, 1]
 POWER: Final = 3.0  #: at T = 50 half of the variance is signal at half the time, as in the cosine schedule
 REDUCED: Final = 10  #: steps of the sampler, of the process's 50
+LATE: Final = 0.5  #: where of the paper's signal 3 % is left, so that pure noise is nearly what the network knows
 
 
 def _named(config: TrainConfig, name: str) -> TrainConfig:
@@ -85,8 +88,15 @@ def _rows() -> tuple[Row, ...]:
     own = BASE.model.diffusion
     cumulative = replace(own, reading="cumulative")
 
-    def row(name: str, title: str, config: TrainConfig, trained: str | None = None, steps: int | None = None) -> Row:
-        return Row(name, title, _named(config, name), trained or name, steps)
+    def row(
+        name: str,
+        title: str,
+        config: TrainConfig,
+        trained: str | None = None,
+        steps: int | None = None,
+        start: float = 1.0,
+    ) -> Row:
+        return Row(name, title, _named(config, name), trained or name, steps, start)
 
     return (
         row("noise", "ε, 1e-4, decay 1e-5", find_preset("paper-noise")),
@@ -96,6 +106,7 @@ def _rows() -> tuple[Row, ...]:
         row("mended-noise", "ε, all repairs", _mended(BASE)),
         row("mended-denoise", "x₀, all repairs", _mended(find_preset("paper-denoise")), steps=REDUCED),
         row("bounds", "x₀ kept in bounds", _diffusion(BASE, replace(own, bound=BOUND)), "noise-steps"),
+        row("late", f"sampled from t = {LATE:g} only", BASE, "noise-steps", start=LATE),
         row("ema", "averaged weights", replace(BASE, ema=True), "noise-steps"),
         row("standard", "Mel standardised per band", _standard(BASE)),
         row("cosine", "cosine schedule", _diffusion(BASE, replace(own, schedule="cosine"))),

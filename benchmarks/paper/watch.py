@@ -32,6 +32,10 @@ class Spread:
         return cls(tame.min().item(), tame.max().item(), min(LARGEST, tame.square().mean().sqrt().item()))
 
 
+def _tame(value: Tensor) -> float:
+    return value.nan_to_num(LARGEST, LARGEST, -LARGEST).item()
+
+
 @dataclass(frozen=True)
 class Step:
     """What one step of sampling met.
@@ -42,6 +46,8 @@ class Step:
         noisy: x_t.
         expected: RMS that x_t has in training.
         noise: ε̂; what the prediction amounts to, where the network predicts x₀.
+        taken: ⟨ε̂, x_t⟩ / ⟨x_t, x_t⟩: how much of what it is given the network takes for noise. Near the noisy end it is
+            1 in training; the less it is, the more x_t grows in a step.
         clean: x̂₀ as it was predicted, before any bound.
         outside: share of the cells of x̂₀ beyond the range of recorded Mels.
         lost: share of the clips with such a cell.
@@ -54,6 +60,7 @@ class Step:
     noisy: Spread
     expected: float
     noise: Spread
+    taken: float
     clean: Spread
     outside: float
     lost: float
@@ -95,6 +102,7 @@ class Watched:
                 noisy=Spread.of(noisy),
                 expected=math.sqrt(signal**2 * self.real.square().mean().item() + sigma**2),
                 noise=Spread.of(noise),
+                taken=_tame((noise.double() * noisy).mean() / noisy.double().square().mean()),
                 clean=Spread.of(clean),
                 outside=beyond.float().mean().item(),
                 lost=beyond.flatten(1).any(1).float().mean().item(),
