@@ -93,7 +93,7 @@ def _add_export(subparsers: "Subparsers", say: Say, epilog: str) -> None:
     parser = subparsers.add_parser(
         "export",
         help="make a run's model ready to ship",
-        description="Write a run's averaged weights as one bfloat16 file that `bardcast-generator --model` plays.",
+        description="Write a run's weights as one bfloat16 file that `bardcast-generator --model` plays.",
         epilog=epilog,
     )
     parser.add_argument("folder", type=Path, metavar="RUN")

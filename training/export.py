@@ -14,7 +14,7 @@ EXACT: Final = ("mel.", "plan.")  #: statistics: small, and every sample depends
 
 
 def export(folder: Path, out: Path) -> Checkpoint:
-    """Write the run's averaged weights to ``out``: bfloat16, statistics float32; whole or not at all.
+    """Write the run's weights that play to ``out``: bfloat16, statistics float32; whole or not at all.
 
     Returns:
         What was written.

@@ -49,9 +49,7 @@ def draw_loss(folder: Path) -> Path:
     axes.plot(samples, losses, color=FIRST, alpha=0.25, linewidth=0.6)
     axes.plot(samples, smooth(losses), color=FIRST, linewidth=1.8, label="training, smoothed")
     if held_out:
-        axes.plot(
-            *zip(*held_out, strict=True), color=SECOND, marker="o", markersize=4, label="held out, averaged weights"
-        )
+        axes.plot(*zip(*held_out, strict=True), color=SECOND, marker="o", markersize=4, label="held out")
     if samples[-1] >= 20 * samples[0]:  # most of the fall is in the first tenth
         axes.set_xscale("log")
     if losses.min() > 0 and losses.max() >= 4 * losses.min():

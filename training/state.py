@@ -44,7 +44,7 @@ class Progress:
         step: optimiser steps done.
         samples: samples seen.
         seconds: of training, over all resumes.
-        validation: the averaged weights' loss on held-out tracks when it was last measured.
+        validation: the playing weights' loss on held-out tracks when it was last measured.
     """
 
     step: int = 0
