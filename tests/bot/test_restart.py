@@ -99,6 +99,7 @@ async def test_to_nobody_it_returns_as_soon_as_somebody_comes(
         await after.hears("epic")
 
 
+@pytest.mark.slow
 async def test_for_nobody_it_does_not_wait_for_ever(
     discord_server: DiscordServer, fake: FakeGenerator, gm: Member, path: Path
 ) -> None:
@@ -376,6 +377,7 @@ async def test_one_session_is_a_plain_client(shards: int | None, kind: type[Bard
     assert bard.shard_count == (None if shards == 1 else shards)
 
 
+@pytest.mark.slow
 async def test_as_many_shards_as_discord_advises(
     discord_server: DiscordServer, fake: FakeGenerator, gm: Member
 ) -> None:
