@@ -37,9 +37,9 @@ class Leveller:
     """
 
     target: float = -21.5
-    push: float = 1.0
-    firmness: float = 0.8
-    reach: float = 6.0
+    push: float = 0.75
+    firmness: float = 0.9
+    reach: float = 9.0
 
     def curve(self, heard: Array, fresh: Array, intensity: float) -> Array:
         """The gain of a window.
