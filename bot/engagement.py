@@ -237,7 +237,7 @@ class Engagement:
         except VoiceError as error:
             self._attempts += 1
             log.warning("guild %d: no way back to its table: %s", self._guild, error)
-            if channel is None or self._attempts >= RETURN_ATTEMPTS:
+            if self._attempts >= RETURN_ATTEMPTS:
                 log.warning("guild %d: its table is forgotten", self._guild)
                 self._want(None)
             else:
@@ -250,6 +250,7 @@ class Engagement:
             raise VoiceError("I am being restarted. Please ask me again in a minute.")
         table = self._hire(Wish(playing.controls, self._gain()))
         await table.join(channel)
+        table.set_volume(self._gain())  # it may have been changed meanwhile
         self.table = table
         self._attempts = 0
         self._backoff.reset()

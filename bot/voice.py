@@ -1,6 +1,7 @@
 """Into a voice channel and out of it, by Discord's rules."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -72,7 +73,8 @@ async def connect(channel: Channel, changed: Callable[[], None]) -> TableVoice:
         await leave(channel.guild.voice_client)
     elif channel.guild.me.voice is not None:
         # What a process that was killed left behind. To join the channel in which one is seen already changes nothing.
-        await channel.guild.change_voice_state(channel=None)
+        with contextlib.suppress(OSError):
+            await channel.guild.change_voice_state(channel=None)
     try:
         await _be_absent(channel.guild)
         return await channel.connect(

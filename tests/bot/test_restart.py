@@ -278,6 +278,20 @@ async def test_stop_during_the_join(discord_server: DiscordServer, fake: FakeGen
         assert room.bard.playing(room.guild) is None
 
 
+async def test_a_volume_that_is_set_during_the_join(
+    discord_server: DiscordServer, fake: FakeGenerator, gm: Member
+) -> None:
+    async with party(discord_server, fake) as room:
+        joining = asyncio.create_task(room.ask(gm, "sad"))
+        await asyncio.sleep(0.05)
+        assert room.bard.table(room.guild) is None
+        room.bard.set_volume(room.guild, 50)
+        await joining
+        table = room.bard.table(room.guild)
+        assert table is not None
+        assert table.wish.volume == 0.25
+
+
 async def test_closed_during_the_join_it_is_gone(
     discord_server: DiscordServer, fake: FakeGenerator, gm: Member
 ) -> None:
