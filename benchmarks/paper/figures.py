@@ -25,8 +25,16 @@ Result = Mapping[str, Any]
 Results = Mapping[str, Result]
 
 EXPERIMENTS: Final = ("noise", "noise-steps", "noise-steps-plain", "denoise")
-#: Which of the paper's figures a loss curve stands beside.
-LOSS_FIGURES: Final = dict(zip(EXPERIMENTS, ("5", "6", "7", "9a"), strict=True))
+#: The paper's own loss curves: its figures 5 to 7 are of ε, 9a is of x₀.
+LOSS_FIGURES: Final = {"noise": "figures 5 to 7", "clean": "figure 9a"}
+#: What the diagnosis shows, and how: each is 1 or less where all is well.
+PANELS: Final = (
+    ("noisy", "RMS of x_t, over what it is in training"),
+    ("taken", "How much of x_t the network takes for noise: ⟨ε̂, x_t⟩ / ⟨x_t, x_t⟩"),
+    ("noise", "RMS of ε̂"),
+    ("clean", "RMS of x̂₀ before any bound, over recordings'"),
+    ("clean_error", "RMS error of x̂₀ on held-out Mels at this t, over their RMS"),
+)
 
 
 def draw_losses(runs: Path, path: Path) -> Path | None:
@@ -37,7 +45,8 @@ def draw_losses(runs: Path, path: Path) -> Path | None:
     figure = new_figure(13, 7.5)
     for place, (name, entries) in enumerate(logs.items(), 1):
         axes = figure.add_subplot(2, 2, place)
-        dress(axes, f"{ROWS[name].title}   (paper: figure {LOSS_FIGURES[name]})")
+        row = ROWS[name]
+        dress(axes, f"{row.title}   (paper: {LOSS_FIGURES[row.config.model.diffusion.target]})")
         steps = [entry for entry in entries if "loss" in entry]
         if not steps:
             continue
@@ -177,41 +186,39 @@ def draw_diagnosis(results: Results, path: Path) -> Path | None:
     """x_t, ε̂ and x̂₀ at each step of sampling, and the error of x̂₀ on real Mels: which of them blows up, and where."""
     if not results:
         return None
-    groups = [
+    split = [
         [name for name in EXPERIMENTS if name in results],
         [name for name in results if name not in EXPERIMENTS],
     ]
-    panels: tuple[tuple[str, str], ...] = (
-        ("noisy", "RMS of x_t, over what it is in training"),
-        ("noise", "RMS of ε̂ (1 in training)"),
-        ("clean", "RMS of x̂₀ before any bound, over recordings'"),
-        ("clean_error", "RMS error of x̂₀ on held-out Mels, over their RMS"),
-    )
-    figure = new_figure(14, 16)
+    groups = [names for names in split if names]
+    figure = new_figure(7 * len(groups), 19)
     for side, names in enumerate(groups):
-        for line, (key, title) in enumerate(panels):
-            axes = figure.add_subplot(len(panels), 2, 2 * line + side + 1)
+        for line, (key, title) in enumerate(PANELS):
+            axes = figure.add_subplot(len(PANELS), len(groups), len(groups) * line + side + 1)
             dress(axes, title)
             for number, name in enumerate(names):
                 steps, recorded = results[name]["steps"], results[name]["recorded"]["rms"]
                 style = "-" if number < len(COLOURS) else "--"
                 axes.plot(
                     [step["t"] for step in steps],
-                    np.maximum(1e-4, [_relative(step, key, recorded) for step in steps]),
+                    [_relative(step, key, recorded) for step in steps],
                     style,
                     color=COLOURS[number % len(COLOURS)],
                     marker=".",
                     markersize=4,
                     label=name,
                 )
-            axes.set_yscale("log")
+            if key == "taken":
+                axes.set_ylim(-1, 1.5)
+            else:
+                axes.set_yscale("log")
             axes.set_xlim(1.02, -0.02)
             axes.grid(visible=True, alpha=0.12)
             if line == 0:
                 axes.legend(facecolor=BACKGROUND, edgecolor="none", labelcolor=INK, fontsize=7, ncols=2)
-            if line == len(panels) - 1:
+            if line == len(PANELS) - 1:
                 axes.set_xlabel("t, sampled from 1 (noise) to 0", color=INK)
-    figure.suptitle("Sampling, step by step: the paper's experiments, and each repair", color=INK, fontweight="bold")
+    figure.suptitle("Sampling, step by step: the paper's experiments, then each repair", color=INK, fontweight="bold")
     figure.tight_layout(rect=(0, 0, 1, 0.985))
     return save(figure, path)
 
@@ -220,6 +227,8 @@ def _relative(step: Result, key: str, recorded: float) -> float:
     """A step's quantity over what it would be if all were well."""
     if key == "noisy":
         return float(step["noisy"]["rms"] / step["expected"])
+    if key == "taken":
+        return float(step["taken"])
     if key == "noise":
         return float(step["noise"]["rms"])
     if key == "clean":
