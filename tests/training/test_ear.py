@@ -3,6 +3,8 @@ import pytest
 
 from training.evaluation.ear import Ear
 from training.evaluation.excerpts import Sound
+from training.evaluation.musicnn import HOP, PATCH_FRAMES
+from training.evaluation.musicnn import SAMPLE_RATE as EAR_RATE
 from training.manifest import SAMPLE_RATE
 
 
@@ -30,6 +32,13 @@ def test_each_sound_is_heard_for_itself_and_alike_at_each_time(ear: Ear) -> None
     assert together.shape == (2, 200)
     assert np.array_equal(together[1:], ear.listen(sounds[1:]))
     assert ear.listen([]).shape == (0, 200)
+
+
+def test_all_of_a_sound_is_heard(ear: Ear) -> None:
+    seconds = PATCH_FRAMES * HOP / EAR_RATE
+    one, other = chord(220, 277, 330, seconds=seconds), chord(1200, 3100, seconds=seconds)
+    both, first, last = ear.listen([np.concatenate([one, other]), one, other])
+    assert np.linalg.norm(both - (first + last) / 2) < 0.1 * np.linalg.norm(first - last)
 
 
 def test_what_can_not_be_played_is_heard_as_it_would_sound(ear: Ear) -> None:

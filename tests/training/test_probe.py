@@ -73,7 +73,7 @@ def test_each_mood_weighs_the_same(probe: MoodProbe) -> None:
     few, bad, others = music(7, tracks=1, moods=MOODS[1:2])
     found = probe.judge(np.concatenate([many, few]), good + wrong(bad), owners + others, rng())
     heard = np.diag(found.confusion)[[0, 2]] / found.confusion.sum(1)[[0, 2]]
-    assert heard[0] > 0.8 > 0.2 > heard[1]
+    assert heard[0] > 0.6 > 0.2 > heard[1]
     assert found.accuracy.value == pytest.approx(heard.mean())
 
 
@@ -101,12 +101,23 @@ def test_the_penalty_is_chosen_by_tracks_it_did_not_see() -> None:
 
 
 def test_moods_that_it_never_learnt_are_never_heard() -> None:
-    few = MoodProbe(*music(11, moods=MOODS[:3]))
-    features, moods, tracks = music(12, moods=MOODS[2:5])
+    few = MoodProbe(*music(11, moods=MOODS[2:5]))
+    features, moods, tracks = music(12, moods=MOODS[4:7])
     found = few.judge(features, moods, tracks, rng())
     assert found.chance == pytest.approx(1 / 3)
-    assert not found.confusion[:, 3:].any()
-    assert not found.votes[:, 3:].any()
+    for table in (found.confusion, found.votes):
+        assert table[:, 2:5].any()
+        assert not np.delete(table, slice(2, 5), axis=1).any()
+    assert found.confusion[4, 4] > 18  # of 24: it is there that the known mood is heard
+
+
+def test_a_rare_mood_is_learnt_as_well_as_a_common_one() -> None:
+    common, often, owners = music(15, tracks=40, moods=MOODS[:1])
+    rare, seldom, others = music(16, tracks=2, moods=MOODS[1:2])
+    blur = np.random.default_rng(17).normal(0, 4, (len(common) + len(rare), DIMENSIONS))  # so that guessing often pays
+    lopsided = MoodProbe(np.concatenate([common, rare]) + blur, often + seldom, owners + others)
+    features, moods, tracks = music(18, tracks=20, moods=MOODS[:2])
+    assert (lopsided.votes(features).argmax(1) == 1).mean() > 0.2
 
 
 def test_too_little_to_learn_from_is_said() -> None:
