@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from generator.composer import Section
@@ -21,17 +21,19 @@ SPANS = (0.4, 1.0, 3.0)  #: seconds
 
 
 class FitfulEngine(ToneEngine):
-    """Noise; each window is as loud as it happens to come out, by the next of ``levels``, in dB."""
+    """Noise; each window is as loud as it happens to come out, by the next of ``levels``, and enters softly, in dB."""
 
-    def __init__(self, levels: list[float]) -> None:
+    def __init__(self, levels: list[float], softly: float = 0.0) -> None:
         super().__init__(prefix=56)
-        self.window_frames, self.levels = 256, levels
+        self.window_frames, self.levels, self.softly = 256, levels, softly
 
     def window(self, state: State, section: Section, seed: int) -> Window:
         level = self.levels[len(self.calls) % len(self.levels)]
         window = super().window(state, section, seed)
         noise = np.random.default_rng(seed).standard_normal(len(window.sound)).astype(np.float32)
         sound: Sound = (USUAL * 10 ** (level / 20) * noise).astype(np.float32)
+        entry = slice(len(state.sound), len(state.sound) + 20 * FRAME_SAMPLES)
+        sound[entry] *= 10 ** (-self.softly / 20)
         sound[: len(state.sound)] = state.sound
         return Window(window.begin, sound, window.mel)
 
@@ -65,10 +67,17 @@ def steps(sound: Sound, seams: list[int]) -> list[float]:
 controls = st.builds(Controls, st.sampled_from(MOODS), st.integers(1, 5))
 
 
-@given(levels=st.lists(st.floats(-5, 5), min_size=2, max_size=9), moods=st.lists(controls, min_size=1, max_size=4))
+@given(
+    levels=st.lists(st.floats(-5, 5), min_size=2, max_size=9),
+    softly=st.floats(-5, 5),
+    moods=st.lists(controls, min_size=1, max_size=3),
+)
+@example(levels=[0.0, 0.0], softly=5.0, moods=[TOWN])
 @settings(max_examples=8, deadline=None)
-def test_over_no_seam_does_loudness_step_by_three_units(levels: list[float], moods: list[Controls]) -> None:
-    sound, seams = play(FitfulEngine(levels), moods, Leveller())
+def test_over_no_seam_does_loudness_step_by_three_units(
+    levels: list[float], softly: float, moods: list[Controls]
+) -> None:
+    sound, seams = play(FitfulEngine(levels, softly), moods, Leveller())
     assert max(steps(sound, seams)) < 3
 
 
