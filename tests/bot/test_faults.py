@@ -274,6 +274,7 @@ async def test_without_encryption_nothing_is_sent_and_the_gm_hears_why(
         await asyncio.sleep(0.4)
         assert len(seat.told) == 1
         assert discord_server.listener.packets == []
+        assert not any(speaking.flags for speaking in discord_server.listener.speaking)  # and the music waits
         assert not seat.table.status().audible
         monkeypatch.setattr("bot.voice_connection.TableVoice.encrypted", True)
         await seat.steady()
