@@ -120,6 +120,15 @@ def test_a_rare_mood_is_learnt_as_well_as_a_common_one() -> None:
     assert (lopsided.votes(features).argmax(1) == 1).mean() > 0.2
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_that_lack_a_mood_are_borne(seed: int) -> None:
+    """Two tracks of one mood, of which one fold may hold both."""
+    features, moods, tracks = music(19, tracks=12, moods=MOODS[:3])
+    kept = [index for index, track in enumerate(tracks) if track.split()[0] != MOODS[2] or int(track.split()[1]) < 2]
+    some = MoodProbe(features[kept], [moods[index] for index in kept], [tracks[index] for index in kept], seed=seed)
+    assert some.votes(features).argmax(1).max() == 2
+
+
 def test_too_little_to_learn_from_is_said() -> None:
     for learnt in (music(13, moods=MOODS[:1]), music(14, tracks=1)):
         with pytest.raises(EvaluationError, match="labelled recordings of two moods or more, and two of each"):

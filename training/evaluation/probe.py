@@ -64,9 +64,7 @@ class MoodProbe:
 
     def votes(self, features: Features) -> Floats:
         """[clips, moods], how sure it is of each mood; 0 for moods that it never learnt."""
-        votes = np.zeros((len(features), len(MOODS)))
-        votes[:, self._model.classes_] = self._model.predict_proba(features)
-        return votes
+        return _votes(self._model, features)
 
     def judge(
         self,
@@ -97,11 +95,18 @@ def _loss(
     splits: list[tuple[NDArray[np.intp], NDArray[np.intp]]],
 ) -> float:
     """Cross-entropy on tracks that were left out, every mood weighing the same."""
-    votes = np.zeros((len(features), len(np.unique(wanted))))
+    votes = np.zeros((len(features), len(MOODS)))
     for learnt, left in splits:
-        votes[left] = _model(strength).fit(features[learnt], wanted[learnt]).predict_proba(features[left])
+        votes[left] = _votes(_model(strength).fit(features[learnt], wanted[learnt]), features[left])
     weights = 1 / np.bincount(wanted)[wanted]
-    return float(log_loss(wanted, votes, sample_weight=weights))
+    return float(log_loss(wanted, votes, sample_weight=weights, labels=np.arange(len(MOODS))))
+
+
+def _votes(model: Pipeline, features: Features) -> Floats:
+    """[clips, moods]; a fold may lack a mood that has few tracks."""
+    votes = np.zeros((len(features), len(MOODS)))
+    votes[:, model.classes_] = model.predict_proba(features)
+    return votes
 
 
 def _accuracy(
