@@ -175,13 +175,14 @@ def _likeness(view: View, found: Novelty) -> list[Figure]:
 
 
 def _glimpses(music: Music, manifest: Manifest) -> dict[Mood, tuple[Spectrogram, Spectrogram | None]]:
-    """The first clip of each mood, beside a held-out recording's."""
+    """Ten seconds of each mood, from the middle of its first excerpt, beside a held-out recording's."""
 
     def firsts(excerpts: Music) -> dict[Mood, Spectrogram]:
         seen: dict[Mood, Spectrogram] = {}
         for excerpt in excerpts:
             if excerpt.mood is not None and excerpt.mood not in seen:
-                sound = excerpt.heard[: GLIMPSE_SECONDS * SAMPLE_RATE]
+                middle = max(0, len(excerpt.sound) // 2 - GLIMPSE_SECONDS * SAMPLE_RATE // 2)
+                sound = excerpt.heard[middle : middle + GLIMPSE_SECONDS * SAMPLE_RATE]
                 decibels, _ = log_spectrogram(sound, SAMPLE_RATE)
                 seen[excerpt.mood] = np.asarray(decibels, np.float64)
             if len(seen) == len(MOODS):

@@ -52,7 +52,8 @@ def draw_report(report: Report, glimpses: Mapping[Mood, tuple[Spectrogram, Spect
 
 def _draw_distances(axes: "Axes", report: Report) -> None:
     dress(axes, "Kernel distance to held-out recordings, by mood")
-    found = [figure for figure in report.figures if figure.name.startswith("kernel distance")]
+    named = {"kernel distance": "all"} | {f"kernel distance, {mood}": str(mood) for mood in MOODS}
+    found = [figure for figure in report.figures if figure.name in named]
     for place, figure in enumerate(found):
         if figure.value is not None:
             axes.barh(place, max(figure.value, 0), color=FIRST, height=0.6)
@@ -64,9 +65,7 @@ def _draw_distances(axes: "Axes", report: Report) -> None:
             value = figure.planted.get(name)
             if value is not None:
                 axes.plot([value] * 2, [place - 0.4, place + 0.4], color=colour, linewidth=2.5)
-    axes.set_yticks(
-        range(len(found)), [figure.name.removeprefix("kernel distance").strip(", ") or "all" for figure in found]
-    )
+    axes.set_yticks(range(len(found)), [named[figure.name] for figure in found])
     axes.invert_yaxis()
     axes.set_xlabel("judged (bar), recordings (green), noise (red), silence (blue)", color=INK, fontsize=8)
 

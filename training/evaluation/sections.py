@@ -12,7 +12,7 @@ from training.errors import EvaluationError
 from training.evaluation import balance, defects, loudness
 from training.evaluation.coherence import Coherence
 from training.evaluation.distance import Clips as Sample
-from training.evaluation.distance import Distance, FrechetDistance, KernelDistance, estimate, floor, quantiles
+from training.evaluation.distance import Distance, Estimate, FrechetDistance, KernelDistance, estimate, floor, quantiles
 from training.evaluation.hearing import Clips, Hearing
 from training.evaluation.probe import MoodProbe, Verdict
 from training.evaluation.report import Figure, Interval
@@ -66,23 +66,20 @@ def distances(judged: Hearing, reference: Reference, random: np.random.Generator
         real = _distance(kind, reference.learnt, held_out)
         planted = {plant: _distance(kind, each.clips, held_out) for plant, each in reference.planted.items()}
         value, interval = _estimated(kind, judged.clips, held_out, random)
-        chance: Interval | None = None
-        if kind is KernelDistance:
-            own = Sample.of(held_out.features, held_out.tracks)
-            halves = floor(kind(own, own), own, strata, random)
-            chance = (halves.low, halves.high)
-        bound = TIMES_FLOOR * (chance[1] if chance else real or 0.0)
-        aim = f"at most {bound:.3g}: twice " + ("what halves of real music differ by" if chance else "real")
-        met = None if value is None else value <= bound
+        halves = _halves(kind, held_out, strata, random)
+        aim, met = "", None
+        if halves is not None:
+            bound = TIMES_FLOOR * max(halves.high, 0.0)
+            aim = f"at most {bound:.3g}: twice what halves of real music differ by"
+            met = None if value is None else value <= bound
         figures.append(Figure(section, name, "", "low", value, interval, real, planted, aim, met))
-        if chance is not None:
-            between = "kernel distance between halves of real music"
+        if halves is not None:
+            chance = (halves.low, halves.high)
+            between = f"{name}: between halves of real music"
             figures.append(Figure(section, between, "", "low", halves.value, chance, halves.value, {}, "", None))
-            nearest = min((each for each in planted.values() if each is not None), default=None)
-            if value is not None and nearest is not None and value > nearest / 2:
-                faults.append(
-                    "it is no music: it lies more than half as far from recordings as planted noise or silence"
-                )
+        nearest = min((each for each in planted.values() if each is not None), default=None)
+        if kind is KernelDistance and value is not None and nearest is not None and value > nearest / 2:
+            faults.append("it is no music: it lies more than half as far from recordings as planted noise or silence")
     for mood in MOODS:
         mine, theirs = (clips.where(_of(clips, mood)) for clips in (judged.clips, held_out))
         if min(len(mine), len(theirs)) < FEWEST_CLIPS or len(set(theirs.tracks)) < 2:
@@ -267,6 +264,16 @@ def _distance(kind: Callable[[Sample, Sample], Distance], mine: Clips, theirs: C
         sample, reference = (Sample.of(clips.features, clips.tracks) for clips in (mine, theirs))
         return float(kind(sample, reference)(sample.once, reference.once))
     except EvaluationError:  # too few clips
+        return None
+
+
+def _halves(
+    kind: Callable[[Sample, Sample], Distance], clips: Clips, strata: dict[str, str], random: np.random.Generator
+) -> Estimate | None:
+    try:
+        own = Sample.of(clips.features, clips.tracks)
+        return floor(kind(own, own), own, strata, random)
+    except EvaluationError:
         return None
 
 

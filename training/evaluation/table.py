@@ -45,7 +45,8 @@ def verdict(report: Report) -> str:
     """The last line: whether it may ship, and how many aims it meets."""
     held = [figure for figure in report.figures if figure.met is not None]
     met = sum(bool(figure.met) for figure in held)
-    may = "no fault found" if not report.faults else f"not fit to ship: {len(report.faults)} faults"
+    count = len(report.faults)
+    may = "no fault found" if not count else f"not fit to ship: {count} {'fault' if count == 1 else 'faults'}"
     return f"{report.judged}: {may}; {met} of {len(held)} aims met"
 
 
