@@ -102,7 +102,7 @@ def test_noise_is_flat_everywhere(real: Balance) -> None:
     assert found.movement < 0.3
 
 
-@pytest.mark.parametrize(("milliseconds", "gain"), [(1.0, 0.9), (2.0, 0.5), (5.0, 0.7)])
+@pytest.mark.parametrize(("milliseconds", "gain"), [(1.0, 0.9), (2.0, 0.5), (8.0, 0.8)])
 def test_an_echo_in_all_is_a_comb(music: list[Samples], milliseconds: float, gain: float) -> None:
     found = compare(of([echo(sound, milliseconds, gain) for sound in music]), of(music))
     assert found.comb > 0.5
@@ -119,6 +119,12 @@ def test_borders_of_patches_are_seen_wherever_they_lie(music: list[Samples], rea
 
     plain, found = compare(real, real), compare(of([blocky(sound) for sound in music]), real)
     assert found.patches > plain.patches + 0.04
+
+
+def test_a_beat_is_no_border_of_patches(music: list[Samples]) -> None:
+    hit = 0.3 * np.random.default_rng(0).standard_normal(2400) * np.exp(-np.arange(2400) / 300)
+    beat = np.resize(np.pad(hit, (1200, 4 * PATCH - 3600)), len(TIME))
+    assert of([sound + beat for sound in music]).patches < 1.25
 
 
 def test_level_does_not_matter(music: list[Samples]) -> None:

@@ -28,7 +28,7 @@ def test_a_metronomic_piece_has_all(sound: Coherence) -> None:
     assert sound.beat > 0.9
     assert sound.steadiness > 0.85
     assert sound.key > 0.6
-    assert sound.repetition > 0.75
+    assert sound.repetition > 0.5
     assert sound.density == pytest.approx(4.0, abs=0.1), "four notes and drums a second, of which half fall together"
 
 
@@ -38,7 +38,7 @@ def test_a_metronomic_piece_has_all(sound: Coherence) -> None:
         ({"wander": 0.05}, "steadiness", 0.6),
         ({"wander": 0.1}, "steadiness", 0.6),
         ({"keys": MODULATING}, "key", 0.5),
-        ({"bars": SHUFFLED}, "repetition", 0.5),
+        ({"bars": SHUFFLED}, "repetition", 0.35),
     ],
     ids=["a tempo that wanders a little", "a tempo that wanders", "modulating in every bar", "bars shuffled"],
 )

@@ -93,7 +93,7 @@ def test_noise_is_noise_of_any_colour_and_however_it_moves(colour: float, swell:
     assert look(0.1 * noise / noise.std()).noise
 
 
-@pytest.mark.parametrize(("decibels", "noise"), [(-10, False), (30, True)])
+@pytest.mark.parametrize(("decibels", "noise"), [(-10, False), (10, False), (30, True)])
 def test_a_tune_drowns_in_noise_and_not_before(decibels: float, noise: bool) -> None:
     assert look(tune() / tune().std() + 10 ** (decibels / 20) * white() / white().std()).noise is noise
 

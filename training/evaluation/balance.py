@@ -22,7 +22,7 @@ Values = NDArray[np.float64]
 CENTRES_HZ: Final[Values] = 1000 * 10 ** (np.arange(-17, 14) / 10)
 FLOOR_DB: Final = -60.0  #: below the whole: what is quieter is not heard beside it, and codecs cut it away
 AUDIBLE_DB: Final = -45.0  #: below the whole: what a fault in a band must reach to be called one
-FLAT: Final = 0.5  #: of real movement; halves of real music differ by a fifth at most
+FLAT: Final = 0.5  #: of real movement; no band of halves of real music, split by recording, is below it
 
 _EDGES_HZ: Final[Values] = 1000 * 10 ** (np.arange(-17.5, 14) / 10)
 _FFT: Final = 16_384  #: bins of 3 Hz, so that the band at 20 Hz has one
@@ -71,7 +71,7 @@ class Comparison:
         movement: how levels move in time over how real ones do; near 0 for a steady hum or hiss.
         flat_bands: Hz, audible third octaves that move less than half as much as real ones.
         comb: 0 to 1, how regular the ripple of the mean spectrum is: teeth of a comb at one spacing.
-        comb_spacing: Hz between its teeth; 0 where there are none.
+        comb_spacing: Hz between its teeth, or a small multiple where they are closer than 150 Hz; 0 for none.
         patches: change at patch borders over mean change.
     """
 

@@ -59,11 +59,14 @@ _PROFILES: Final = np.array(
 # Repetition
 _SHORTEST_LAG: Final = 4.0  #: seconds
 _LONGEST_LAG: Final = 30.0
-_PHRASE: Final = 7  #: columns, 0.6 s: what is compared is smoothed over them, so that tempo need not be exact
+_SMOOTH: Final = 3  #: columns, a quarter of a second, so that tempo need not be exact
 _DRIFT: Final = 125  #: columns, 10 s: slower changes are swells and no repetition
+_BAR: Final = 25  #: columns, 2 s: what is shuffled to learn how alike its parts are by chance
+_SHUFFLES: Final = 4
 _TIMBRES: Final = 12  #: cosine coefficients of the log-Mel, without the first, which is loudness
-_LEAST_CHROMA_CHANGE: Final = 0.02  #: variance; music has 0.07 to 0.4
-_LEAST_TIMBRE_CHANGE: Final = 1.5  #: dB²; music has 4 to 15, noise and drones 0.4
+_LEAST_TIMBRE_CHANGE: Final = 1.0  #: dB by which a coefficient deviates, or it does not change to speak of
+_LEAST_TIMBRE_VARIANCE: Final = 1.0  #: of all twelve, each then relative to its own deviation
+_LEAST_CHROMA_VARIANCE: Final = 0.02  #: music has 0.07 to 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Coherence:
         key: 0 to about 0.7, how well the best of 24 keys fits, on average over stretches of 5 s, each for itself:
             correlation with Temperley's profiles, less where the chroma is even; 0.16 for noise. A drone has a key.
         repetition: 0 to 1, how alike chroma and timbre are to what they were 4 to 30 s before, at the lag where they
-            are most alike; 0.05 for noise.
+            are most alike, above what they are when the excerpt's own bars are shuffled; 0 for noise and drones.
         density: onsets a second.
     """
 
@@ -206,24 +209,35 @@ def _repetition(chroma: Values, decibels: Values) -> float:
     levels = decibels[:, : columns * frames_per_column].reshape(BANDS, columns, frames_per_column).mean(axis=2)
     orders, places = np.arange(1, _TIMBRES + 1)[:, None], np.arange(BANDS) + 0.5
     cosines = np.sqrt(2) / BANDS * np.cos(np.pi / BANDS * orders * places)
-    likeness = _likeness(pitches[:columns], _LEAST_CHROMA_CHANGE) + _likeness(
-        (cosines @ levels).T, _LEAST_TIMBRE_CHANGE
-    )
-    return float(np.clip(likeness.max() / 2, 0.0, 1.0))
+    pitches, timbre = _centred(pitches[:columns]), _centred((cosines @ levels).T)
+    timbre /= timbre.std(axis=0) + _LEAST_TIMBRE_CHANGE  # or the first would be all that counts
+
+    def likeness(order: NDArray[np.int64]) -> float:
+        of_pitches = _likeness(pitches[order], _LEAST_CHROMA_VARIANCE)
+        return float((of_pitches + _likeness(timbre[order], _LEAST_TIMBRE_VARIANCE)).max()) / 2
+
+    in_order = np.arange(columns)
+    bars = np.array_split(in_order, max(1, columns // _BAR))
+    random = np.random.default_rng(0)  # always the same shuffles: the figure is a function of the sound
+    by_chance = [
+        likeness(np.concatenate([bars[number] for number in random.permutation(len(bars))])) for _ in range(_SHUFFLES)
+    ]
+    return float(np.clip(likeness(in_order) - np.mean(by_chance), 0.0, 1.0))
+
+
+def _centred(features: Values) -> Values:
+    """[columns, any], smoothed over a quarter of a second, less their mean over 10 s: of a drone nothing is left."""
+    smooth = moving_mean(features, _SMOOTH)
+    return smooth - moving_mean(smooth, _DRIFT)
 
 
 def _likeness(features: Values, least: float) -> Values:
-    """Correlation of features, [columns, any], with themselves at each lag from 4 to 30 s, overlapping by 4 s at least.
-
-    Features are taken relative to their mean over 10 s around, so that a drone is like nothing.
-    """
-    smooth = moving_mean(features, _PHRASE)
-    centred = smooth - moving_mean(smooth, _DRIFT)
-    power = np.square(centred).sum(axis=1)
+    """How features, [columns, any], correlate with themselves at each lag from 4 to 30 s, over 4 s at the least."""
+    count = len(features)
     shortest, longest = (round(lag * _COLUMNS_PER_SECOND) for lag in (_SHORTEST_LAG, _LONGEST_LAG))
-    found = []
-    for lag in range(shortest, min(longest, len(features) - shortest) + 1):
-        earlier, later = slice(None, -lag), slice(lag, None)
-        shared = (centred[earlier] * centred[later]).sum(axis=1).mean()
-        found.append(shared / (np.sqrt(power[earlier].mean() * power[later].mean()) + least))
-    return np.array(found)
+    lags = np.arange(shortest, min(longest, count - shortest) + 1)
+    products = np.fft.irfft((np.abs(np.fft.rfft(features, 2 * count, axis=0)) ** 2).sum(axis=1))[lags]
+    power = np.concatenate(([0.0], np.cumsum(np.square(features).sum(axis=1))))
+    earlier, later = power[count - lags], power[count] - power[lags]
+    likeness: Values = products / (np.sqrt(earlier * later) + least * (count - lags))
+    return likeness
