@@ -22,6 +22,7 @@ _LEAVE_SECONDS: Final = 3.0
 _CONFIRMATION_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.02
 
+_ABNORMAL: Final = 1006  #: RFC 6455's close code for a socket that broke without one
 _NO_ENCRYPTION: Final = 4017
 _HOPELESS: Final = (4004, 4016, 4020, _NO_ENCRYPTION, 4021)  #: close codes that another attempt does not mend
 
@@ -119,11 +120,15 @@ def refusal(channel: str, code: int | None) -> VoiceError:
             "Discord refuses voice without its end-to-end encryption (close code 4017). Whoever runs this bot has to "
             "bring the library for it up to date: pip install --upgrade davey discord.py"
         )
-    kind = HopelessVoiceError if code in _HOPELESS else VoiceError
-    return kind(
-        "Discord closed the voice connection to {channel} (close code {code}). Please try again.",
-        channel=channel,
-        code=code or "none",
+    facts = {"channel": channel, "code": code or _ABNORMAL}
+    if code in _HOPELESS:
+        return HopelessVoiceError(
+            "Discord refuses me a voice connection to {channel} (close code {code}). Whoever runs this bot should look "
+            "into its log.",
+            **facts,
+        )
+    return VoiceError(
+        "Discord closed the voice connection to {channel} (close code {code}). Please try again.", **facts
     )
 
 
@@ -145,7 +150,7 @@ async def _be_absent(guild: discord.Guild) -> None:
     if not await _absent(guild, _CONFIRMATION_SECONDS):
         await guild.change_voice_state(channel=None)
         if not await _absent(guild, _LEAVE_SECONDS):
-            log.warning("Discord still sees the bot in voice in guild %d: joining over it", guild.id)
+            log.warning("Discord still sees the bot in voice: joining over it")
 
 
 async def _absent(guild: discord.Guild, seconds: float) -> bool:
