@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import finish, note, parser, spread
-from generator.loudness import lufs
 from generator.checkpoint import load_checkpoint
 from generator.composer import Section
 from generator.engine import Engine, GenerationError, State, Window
+from generator.loudness import lufs
 from generator.moods import MOODS, Mood
 from generator.protocol import Controls
 from generator.sample import Order, Pcm, render
