@@ -58,6 +58,30 @@ def piece(
     return at_level(whole[: round(seconds * SAMPLE_RATE)])
 
 
+def song(seed: int, lively: bool, seconds: float = 40.0, wander: float = 0.0) -> Sound:
+    """Chords, a tune and a key of its own for each seed; a lively one has drums and runs twice as fast."""
+    random = np.random.default_rng([seed, lively])
+    scale = np.array([0, 2, 4, 5, 7, 9, 11]) + int(random.integers(12))
+    beat = 0.4 if lively else 0.8
+    whole, time, number = np.zeros(round((seconds + 4) * SAMPLE_RATE)), 0.0, 0
+    while time < seconds:
+        speed = 1 + wander * np.sin(2 * np.pi * time / 13 + 1)
+        parts = [(72, int(random.integers(7)), 0.9 * beat, 3.0, 0.1)]
+        if number % BAR_BEATS == 0:
+            root = int(random.integers(7))
+            chord = [(48, (root + third) % 7, BAR_BEATS * beat, 1.0, 0.06) for third in (0, 2, 4)]
+            parts += [*chord, (36, root, BAR_BEATS * beat, 0.7, 0.12)]
+        start = round(time * SAMPLE_RATE)
+        for octave, degree, length, decay, loudness in parts:
+            note = _note(octave + int(scale[degree]), length, decay, loudness)
+            whole[start : start + len(note)] += note[: len(whole) - start]
+        if lively:
+            hit = _hit(0.15, random)
+            whole[start : start + len(hit)] += hit
+        time, number = time + beat / speed, number + 1
+    return at_level(whole[: round(seconds * SAMPLE_RATE)])
+
+
 def notes_at_random(seconds: float = 40.0) -> Sound:
     """Two notes a second of any pitch at any time."""
     random = np.random.default_rng(5)

@@ -21,7 +21,7 @@ from training.evaluation.excerpts import Excerpt, Music, Sound
 from training.manifest import Manifest
 from training.storage import writing_to
 
-FORMAT: Final = 1  #: of what is kept; another as soon as something is measured otherwise
+FORMAT: Final = 2  #: of what is kept; another as soon as something is measured otherwise
 
 
 @dataclass(frozen=True)

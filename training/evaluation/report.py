@@ -120,9 +120,7 @@ class Report:
             figures = tuple(Figure(**{**each, "interval": _pair(each["interval"])}) for each in body.pop("figures"))
             pairs = tuple(Pair(**each) for each in body.pop("pairs"))
             confusion = tuple(tuple(row) for row in body.pop("confusion"))
-            return cls(
-                **{**body, "faults": tuple(body["faults"])}, figures=figures, pairs=pairs, confusion=confusion
-            )
+            return cls(**{**body, "faults": tuple(body["faults"])}, figures=figures, pairs=pairs, confusion=confusion)
         except OSError as error:
             raise EvaluationError(f"{path} can't be read ({error.strerror}); name a report.json") from None
         except (ValueError, KeyError, TypeError, AttributeError):

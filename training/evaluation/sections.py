@@ -109,14 +109,15 @@ def moods(judged: Hearing, reference: Reference, random: np.random.Generator) ->
         plant: judge(each.clips).accuracy.value for plant, each in reference.planted.items()
     }
     planted["wrong moods"] = judge(theirs, 1).accuracy.value
-    aim = SHARE_OF_CEILING * ceiling.accuracy.value
+    best = max(ceiling.accuracy.value, probe.cross_validated)
+    aim = SHARE_OF_CEILING * best
     found = verdict.accuracy
     figure = Figure(
         section, name, "", "high", found.value, (found.low, found.high), ceiling.accuracy.value, planted,
-        f"at least {aim:.2f}: 90 % of real", found.value >= aim,
+        f"at least {aim:.2f}: 90 % of {best:.2f}, real or real cross-validated", found.value >= aim,
     )  # fmt: skip
     faults: tuple[str, ...] = ()
-    if found.value < (verdict.chance + ceiling.accuracy.value) / 2 and found.low < 1.5 * verdict.chance:
+    if found.value < (verdict.chance + best) / 2 and found.low < 1.5 * verdict.chance:
         faults = (f"its moods are not heard: {found.value:.0%} right, where guessing makes {verdict.chance:.0%}",)
     return Part((figure,), faults), verdict
 
@@ -186,11 +187,11 @@ def spectrum(judged: Hearing, reference: Reference) -> tuple[Part, dict[str, lis
 
     near = f"within {NEAR_REAL:.0%} of real"
     figures = (
-        figure("spectral balance, mean difference", "dB", "distance", "low", "at most 3 dB", compared.distance <= 3),
+        figure("spectral balance, mean difference", "dB", "distance", "low", "at most 5 dB", compared.distance <= 5),
         figure("texture, of real", "", "texture", "real", near, abs(compared.texture - 1) <= NEAR_REAL),
         figure("movement of bands, of real", "", "movement", "real", near, abs(compared.movement - 1) <= NEAR_REAL),
         figure("comb", "", "comb", "low", "at most 0.4", compared.comb <= 0.4),
-        figure("change at patch borders", "", "patches", "low", "at most 1.15", compared.patches <= 1.15),
+        figure("change at patch borders", "", "patches", "low", "at most 1.04", compared.patches <= 1.04),
     )
     faults = []
     if compared.flat_bands:
@@ -211,7 +212,9 @@ _COHERENCE: Final = {
     "repetition": ("self-similarity, 4 to 30 s", "nothing in it comes back"),
     "density": ("note density, a second", "it has hardly a note"),
 }
-LEAST_COHERENCE: Final = 0.5  #: of real music's median: from there on it is a fault
+LEAST_COHERENCE: Final = (
+    0.6  #: of real music's median: from there on it is a fault; a tempo that wanders by a tenth: 0.43
+)
 
 
 def hangs_together(judged: Hearing, reference: Reference, random: np.random.Generator) -> Part:
@@ -224,16 +227,17 @@ def hangs_together(judged: Hearing, reference: Reference, random: np.random.Gene
         def values(hearing: Hearing, key: str = each.name) -> NDArray[np.float64]:
             return np.array([getattr(one, key) for one in hearing.coherence], np.float64)
 
-        mine, real = values(judged), float(np.median(values(reference.held_out)))
+        mine, theirs = values(judged), values(reference.held_out)
+        real, (low, high) = float(np.median(theirs)), over_tracks(theirs, reference.held_out.tracks, np.median, random)
         value, interval = float(np.median(mine)), over_tracks(mine, judged.tracks, np.median, random)
         planted: dict[str, float | None] = {
             plant: float(np.median(values(hearing))) for plant, hearing in reference.planted.items()
         }
         ratio = value / real if real else 0.0
-        aim = f"within {NEAR_REAL:.0%} of real"
-        figures.append(
-            Figure(section, name, "", "real", value, interval, real, planted, aim, abs(ratio - 1) <= NEAR_REAL)
-        )
+        # So few recordings are held out that some of their own medians are not known to a fifth.
+        aim = f"within {NEAR_REAL:.0%} of real, or of real's own {low:.2g} to {high:.2g}"
+        met = abs(ratio - 1) <= NEAR_REAL or low <= value <= high
+        figures.append(Figure(section, name, "", "real", value, interval, real, planted, aim, met))
         if interval[1] < LEAST_COHERENCE * real:
             faults.append(f"{complaint}: {name} is {ratio:.0%} of real music's")
     return Part(tuple(figures), tuple(faults))

@@ -20,6 +20,7 @@ from training.source import SUFFIXES
 
 EXCERPT_CLIPS: Final = EXCERPT_SECONDS // CLIP_SECONDS
 EXCERPT_SAMPLES: Final = EXCERPT_SECONDS * SAMPLE_RATE
+PLANTED_SAMPLES: Final = 2 * CLIP_SAMPLES  #: of noise and of silence one stretch is like another
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,11 @@ def noise(count: int, seed: int) -> Iterator[Excerpt]:
     """White noise at the recordings' level, moods by turns: what an untrained sampler makes."""
     random = np.random.default_rng(seed)
     for number in range(count):
-        sound = (TARGET_RMS * random.standard_normal(EXCERPT_SAMPLES)).astype(np.float32)
+        sound = (TARGET_RMS * random.standard_normal(PLANTED_SAMPLES)).astype(np.float32)
         yield Excerpt(sound, MOODS[number % len(MOODS)], f"noise {number + 1}")
 
 
 def silence(count: int) -> Iterator[Excerpt]:
     """Nothing at all: what the paper's blank spectrograms sound like."""
     for number in range(count):
-        yield Excerpt(np.zeros(EXCERPT_SAMPLES, np.float32), MOODS[number % len(MOODS)], f"silence {number + 1}")
+        yield Excerpt(np.zeros(PLANTED_SAMPLES, np.float32), MOODS[number % len(MOODS)], f"silence {number + 1}")
