@@ -12,7 +12,7 @@ from generator.protocol import SAMPLE_RATE
 MOMENTARY_SECONDS: Final = 0.4
 FLOOR_LUFS: Final = -70.0  #: BS.1770's absolute gate: below it nothing counts as sound
 
-RINGING: Final = SAMPLE_RATE // 2  #: samples after which the filters have died away, by far
+_RINGING: Final = SAMPLE_RATE // 5  #: samples after which the filters have died away, by 120 dB and more
 
 #: The two biquads of BS.1770-4, tables 1 and 2, for 48 kHz: (b0, b1, b2), (1, a1, a2).
 _SHELF: Final = ((1.53512485958697, -2.69169618940638, 1.19839281085285), (1.0, -1.69065929318241, 0.73248077421585))
@@ -44,7 +44,7 @@ def powers(sound: NDArray[np.float32], step: int) -> NDArray[np.float64]:
         [samples // step]
     """
     steps = len(sound) // step
-    size = 1 << (len(sound) + RINGING).bit_length()
+    size = 1 << (len(sound) + _RINGING).bit_length()
     weighted = np.fft.irfft(np.fft.rfft(sound, size) * _response(size), size)[: steps * step]
     means: NDArray[np.float64] = np.square(weighted).reshape(steps, step).mean(axis=1)
     return means

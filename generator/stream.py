@@ -210,9 +210,10 @@ class Stream:
         return tuple(pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES))
 
     def _gain(self, start: int, end: int) -> Sound:
-        """Gain of each sample."""
-        volume, level = (_line(points, start, end, FRAME_SAMPLES) for points in (self._gains, self._levels))
-        return (volume * 10 ** (level / 20)).astype(np.float32)
+        """Gain of each sample: exact at the frames' edges, straight between them."""
+        edges = _line(self._gains, start, end + 1) * 10 ** (_line(self._levels, start, end + 1) / 20)
+        samples = np.arange((end - start) * FRAME_SAMPLES) / FRAME_SAMPLES
+        return np.interp(samples, np.arange(len(edges)), edges).astype(np.float32)
 
 
 class Player:
@@ -231,11 +232,11 @@ class Player:
         return Stream(self.engine, seed, controls, volume, start)
 
 
-def _line(points: list[tuple[int, float]], start: int, end: int, steps: int = 1) -> NDArray[np.float64]:
-    """The line through ``points`` from place ``start`` up to ``end``, in so many steps a frame; 0 without points."""
+def _line(points: list[tuple[int, float]], start: int, end: int) -> NDArray[np.float64]:
+    """The line through ``points`` at the places from ``start`` up to ``end``; 0 where there are no points."""
     # Counted from the start, for places can be too large for floating point.
-    places = [place - start for place, _ in points] or [0]
-    return np.interp(np.arange((end - start) * steps) / steps, places, [value for _, value in points] or [0.0])
+    places, values = [place - start for place, _ in points], [value for _, value in points]
+    return np.interp(np.arange(end - start), places or [0], values or [0.0])
 
 
 def _cross_fade(old: Sound, new: Sound) -> Sound:

@@ -517,7 +517,7 @@ def test_memory_stays_bounded_and_reaches_back_as_far_as_an_ear_can_lie(blind: b
     engine = ToneEngine(blind)
     stream = Stream(engine, 1, TOWN, clock=engine.clock)
     sizes, ear = [], 0
-    for window in range(1_000):
+    for window in range(300):
         ear = max(ear, stream.end - AHEAD_FRAMES + 1)  # as late as a service would still ask
         stream.advance()
         engine.calls.clear()
@@ -529,7 +529,7 @@ def test_memory_stays_bounded_and_reaches_back_as_far_as_an_ear_can_lie(blind: b
         sizes.append(
             (len(stream._sound) // FRAME_SAMPLES, stream._mel.shape[1], len(stream._heard), len(stream._gains))
         )
-    assert stream.end > 15_000
+    assert stream.end > 5_000
     assert max(size[0] for size in sizes) <= AHEAD_FRAMES + 2 * engine.window_frames + engine.prefix_frames
     assert max(size[1] for size in sizes) <= engine.mels_a_frame * max(size[0] for size in sizes)
     assert max(size[2] for size in sizes) <= 6
