@@ -45,7 +45,7 @@ SLOW_FADE_FRAMES: Final = 100  #: of a slow transition
 LATENCY_FRAMES: Final = 10  #: a change lands this far past the playhead
 
 
-@dataclass
+@dataclass(eq=False)
 class _Stream:
     """One client's stream. Phases are running sums, so that a change of pitch or volume never clicks."""
 
@@ -90,6 +90,7 @@ class FakeGenerator:
     Attributes:
         opens: each stream's opening message, in order.
         changes: each change of mood that was asked of a stream, in order.
+        speed: frames made per frame's time; below 1 it is too slow.
         stalled: set it, and no frame is sent though the lines stand.
         deaf: set it, and what clients ask of a stream is not done.
         problem: sent to each client in answer to its opening, where set.
@@ -108,10 +109,11 @@ class FakeGenerator:
         self.deaf = False
         self.problem: Problem | None = None
         self._token = token
-        self._speed = speed
+        self.speed = speed
         self._port = 0
         self._runner: web.AppRunner | None = None
         self._sockets: set[web.WebSocketResponse] = set()
+        self._streams: set[_Stream] = set()
 
     async def __aenter__(self) -> "FakeGenerator":
         await self.come()
@@ -129,6 +131,11 @@ class FakeGenerator:
     def lines(self) -> int:
         """How many clients are connected."""
         return len(self._sockets)
+
+    @property
+    def wishes(self) -> list[tuple[Controls, float]]:
+        """What each stream was asked for last, and its volume."""
+        return [(stream.controls, stream.volume) for stream in self._streams]
 
     async def come(self) -> None:
         """Listens."""
@@ -185,6 +192,7 @@ class FakeGenerator:
                     stream = _Stream(asked.controls, float(asked.volume), asked.start, asked.start)
                     await _tell(socket, Opened("sines"))
                     await _tell(socket, MoodLands(asked.mood, asked.intensity, asked.start, asked.blend))
+                    self._streams.add(stream)
                     maker = asyncio.create_task(self._make(socket, stream))
                 elif stream is not None and not self.deaf:
                     if isinstance(asked, SetMood):
@@ -192,6 +200,8 @@ class FakeGenerator:
                     await _obey(socket, stream, asked)
         finally:
             self._sockets.discard(socket)
+            if stream is not None:
+                self._streams.discard(stream)
             if maker is not None:
                 maker.cancel()
                 await asyncio.gather(maker, return_exceptions=True)
@@ -208,8 +218,8 @@ class FakeGenerator:
                 await socket.send_bytes(pack_frame(place, stream.render()))
                 made += 1
                 if made % 50 == 0:
-                    await _tell(socket, Pace(1.0, 1.0 / self._speed))
-                await asyncio.sleep(FRAME_SECONDS / self._speed)
+                    await _tell(socket, Pace(1.0, 1.0 / self.speed))
+                await asyncio.sleep(FRAME_SECONDS / self.speed)
 
 
 async def _obey(socket: web.WebSocketResponse, stream: _Stream, asked: SetMood | SetVolume | Playhead) -> None:

@@ -22,7 +22,7 @@ from training.corpus import load_pieces
 ROOT: Final = Path(__file__).resolve().parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES: Final = sorted(path for pattern in ("*.md", "docs/*.md") for path in ROOT.glob(pattern))
-PACKAGES: Final = ("benchmarks", "bot", "generator", "training", "training/evaluation")
+PACKAGES: Final = ("benchmarks", "benchmarks/soak", "bot", "generator", "training", "training/evaluation")
 
 
 def section(title: str) -> str:
