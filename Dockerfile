@@ -40,11 +40,10 @@ CMD ["serve", "--host", "0.0.0.0"]
 FROM base AS bot
 COPY --from=build-bot /opt/bardcast /opt/bardcast
 # A new volume takes over the folder's owner, so that nobody has to be root to write there.
-ENV BARDCAST_STORE=/var/lib/bardcast/bardcast.sqlite3
+ENV BARDCAST_STORE=/var/lib/bardcast/bardcast.sqlite3 BARDCAST_METRICS_PORT=8766
 VOLUME /var/lib/bardcast
-# Healthy while it holds an established connection to port 443 (hexadecimal 01BB): Discord's gateway. discord.py's own
-# heartbeat closes one that is dead.
+# Ok while it is connected to Discord: see bot/watch.py.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=4 \
-    CMD ["grep", "-qsE", ":01BB 01 ", "/proc/net/tcp", "/proc/net/tcp6"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8766/healthz', timeout=4)"]
 ENTRYPOINT ["bardcast"]
 CMD ["run"]

@@ -14,6 +14,8 @@ from typing import Final
 from dotenv import dotenv_values, find_dotenv
 
 from bot.errors import BotError, DemoError, SettingsError
+from bot.logs import catch_the_rest, configure
+from bot.redaction import Redactor
 from bot.settings import Settings, load_settings
 from generator.moods import MOODS, Mood, UnknownMood, parse_mood
 from generator.protocol import FRAME_SECONDS, MAX_SEED
@@ -26,27 +28,30 @@ MAX_DEMO_SECONDS: Final = 3_600
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
     options = _parser().parse_args(arguments)
-    level = logging.INFO if options.command == "run" else logging.ERROR
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # What is exported goes before what the file says, as python-dotenv's own load_dotenv has it.
     env = {**dotenv_values(find_dotenv(usecwd=True)), **os.environ}
+    redact = Redactor()
     try:
         settings = load_settings(env)
-        return _run(settings) if options.command == "run" else _demo(settings, options)
+        redact.hide(settings.discord_token)
+        redact.hide(settings.generator_token)
+        configure(logging.INFO if options.command == "run" else logging.ERROR, settings.log, redact)
+        return _run(settings, redact) if options.command == "run" else _demo(settings, options)
     except BotError as error:
-        sys.stderr.write(f"bardcast: {error}\n")
+        sys.stderr.write(f"bardcast: {redact(str(error))}\n")
         return USAGE if isinstance(error, SettingsError) else FAILED
     except KeyboardInterrupt:
         return 130
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, redact: Redactor) -> int:
     settings.require_discord_token()
+    catch_the_rest()
 
     # discord.py takes half a second to import: not before it is certain that it is wanted.
     from bot.run import run
 
-    return asyncio.run(run(settings))
+    return asyncio.run(run(settings, redact))
 
 
 def _demo(settings: Settings, options: argparse.Namespace) -> int:

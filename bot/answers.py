@@ -9,6 +9,7 @@ import discord
 
 from bot.errors import BotError
 from bot.localisation import Sentence, language_of, say
+from bot.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,11 @@ async def respond(interaction: Interaction, answer: Callable[[], Awaitable[Answe
         answer: does what was asked; an empty answer says that it has said all itself.
         quiet: whether what went well needs no words: the panel shows it.
     """
+    with about(guild=interaction.guild_id):
+        await _respond(interaction, answer, quiet)
+
+
+async def _respond(interaction: Interaction, answer: Callable[[], Awaitable[Answer]], quiet: bool) -> None:
     try:
         async with asyncio.timeout(DEFER_SECONDS):  # discord.py tries for half a minute, and the music would wait
             await interaction.response.defer(ephemeral=True, thinking=not quiet)

@@ -15,10 +15,11 @@ from bot.client import Backoff, Endpoint, Wish
 from bot.engagement import Engagement
 from bot.errors import VoiceError
 from bot.localisation import Sentence, language_of
+from bot.logs import about
 from bot.permissions import require_gm
 from bot.settings import Settings
 from bot.store import GuildSettings, PanelPlace, Playing, Store
-from bot.table import Table
+from bot.table import Status, Table
 from bot.translator import CatalogTranslator
 from bot.voice import Channel
 from generator.protocol import MAX_SEED, Controls, Transition
@@ -78,13 +79,15 @@ class Bard(discord.Client):
 
     async def on_guild_available(self, guild: discord.Guild) -> None:
         """A guild is there: after the start, and after a session that could not be resumed. Back to its table."""
-        if self._store[guild.id].playing is not None:
-            self._engagement(guild.id).come_back()
-            self._tell_listeners(guild.id)
+        with about(guild=guild.id):
+            if self._store[guild.id].playing is not None:
+                self._engagement(guild.id).come_back()
+                self._tell_listeners(guild.id)
 
     async def on_guild_remove(self, guild: discord.Guild) -> None:
         """The bot was removed from a guild: what it decided ends with that."""
-        await self._engagement(guild.id).end()
+        with about(guild=guild.id):
+            await self._engagement(guild.id).end()
         del self._store[guild.id]
         self._engagements.pop(guild.id, None)
 
@@ -95,16 +98,27 @@ class Bard(discord.Client):
         engagement = self._engagements.get(member.guild.id)
         if engagement is None:
             return
-        if member.id == member.guild.me.id and after.channel is not None:
-            engagement.dragged(after.channel.id)
-        else:
-            engagement.count()
+        with about(guild=member.guild.id):
+            if member.id == member.guild.me.id and after.channel is not None:
+                engagement.dragged(after.channel.id)
+            else:
+                engagement.count()
 
     # What commands and panel ask
 
     def table(self, guild: discord.Guild) -> Table | None:
         """The guild's table, if the bot is at one; after a restart there may be none yet though something plays."""
         return self._engagement(guild.id).table
+
+    def statuses(self) -> dict[int, Status]:
+        """How the tables fare, by the id of their guild."""
+        tables = {guild: engagement.table for guild, engagement in self._engagements.items()}
+        return {guild: table.status() for guild, table in tables.items() if table is not None}
+
+    @property
+    def at_gateway(self) -> bool:
+        """Whether Discord has let the bot in, and every line to it stands."""
+        return self.is_ready() and not self.is_closed() and self.ws.open
 
     def playing(self, guild: discord.Guild) -> Playing | None:
         """What the guild should hear, since when, and whether the GM paused it."""
@@ -299,7 +313,7 @@ class Bard(discord.Client):
                 return
             except discord.DiscordException as error:
                 log.warning("the GM could not be told: %s", error)
-        log.warning("guild %d: %s", guild, sentence)
+        log.warning("nobody could be told: %s", sentence)
 
     def _errand(self, work: Coroutine[Any, Any, None]) -> None:
         if self._leaving:  # what is begun now would outlive the client
@@ -316,6 +330,11 @@ class ShardedBard(Bard, discord.AutoShardedClient):
     With one session it would do too, but after an outage discord.py's sharded client begins a new one where the plain
     client resumes; and a new session costs the voice connections.
     """
+
+    @property
+    def at_gateway(self) -> bool:
+        """Whether Discord has let the bot in, and every line to it stands."""
+        return self.is_ready() and not self.is_closed() and not any(shard.is_closed() for shard in self.shards.values())
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:

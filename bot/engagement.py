@@ -192,7 +192,7 @@ class Engagement:
         if playing is None:
             return
         if self._find(playing.channel) is None:
-            log.info("guild %d: the channel that had music is gone: it is forgotten", self._guild)
+            log.info("the channel that had music is gone: it is forgotten")
             self._want(None)
             self._request_settle()
         elif self._attendance is None:
@@ -217,7 +217,7 @@ class Engagement:
         if self._closed:
             return
         if self._attendance is not None and self._attendance.presence is Presence.GONE:
-            log.info("guild %d: nobody has listened for long: leaving", self._guild)
+            log.info("nobody has listened for long: leaving")
             self._want(None)
         playing = self.playing
         if playing is None:
@@ -236,14 +236,14 @@ class Engagement:
             await self._open(check(channel), playing)
         except VoiceError as error:
             self._attempts += 1
-            log.warning("guild %d: no way back to its table: %s", self._guild, error)
+            log.warning("no way back to the table: %s", error)
             if self._attempts >= RETURN_ATTEMPTS:
-                log.warning("guild %d: its table is forgotten", self._guild)
+                log.warning("the table is forgotten")
                 self._want(None)
             else:
                 self._clock.call_at(self._clock.time() + self._backoff.next(), self._request_settle)
         else:
-            log.info("guild %d: back in %s, which plays %s", self._guild, channel, playing.controls.mood)
+            log.info("back in %s, which plays %s", channel, playing.controls.mood)
 
     async def _open(self, channel: Channel, playing: Playing) -> None:
         if self._closed:

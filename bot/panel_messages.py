@@ -89,11 +89,11 @@ class PanelMessages:
         try:
             await self._message(place).edit(**await self._content(guild, new=False))
         except discord.NotFound:
-            log.info("guild %d: the panel was deleted", guild.id)
+            log.info("the panel was deleted")
             if self._bard.panel(guild) == place:
                 await self._bard.set_panel(guild, None)
         except (discord.DiscordException, OSError) as error:
-            log.warning("guild %d: the panel could not be brought up to date: %s", guild.id, error)
+            log.warning("the panel could not be brought up to date: %s", error)
             return False
         return True
 

@@ -15,8 +15,10 @@ from bot.client import Endpoint, FixedEndpoint
 from bot.commands import add_commands
 from bot.errors import BotError
 from bot.generator_process import GeneratorProcess, serve_command
+from bot.redaction import Redactor
 from bot.settings import Settings
 from bot.store import Store
+from bot.watch import watched
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +41,12 @@ async def generator(settings: Settings) -> AsyncIterator[Endpoint]:
         await process.stop()
 
 
-async def run(settings: Settings) -> int:
+async def run(settings: Settings, redact: Redactor) -> int:
     """Serves Discord until a signal comes; the exit status.
+
+    Args:
+        settings: the admin's.
+        redact: told of secrets that are made on the way.
 
     Raises:
         BotError: it can't begin; the message says why.
@@ -52,7 +58,9 @@ async def run(settings: Settings) -> int:
         Store(settings.store.expanduser()) as store,
         generator(settings) as endpoint,
         _bard(endpoint, settings, store) as bard,
+        watched(bard, settings.metrics_port),
     ):
+        redact.hide(endpoint.token)
         add_commands(bard)
         # discord.py's own run() would die of SIGTERM at once, and leave the bot standing in its channels.
         stopped = asyncio.Event()

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from bot.errors import SettingsError
+from bot.logs import Style
 
 DEFAULT_VOLUME: Final = 60  #: percent; a bot that is too loud on join is the commonest complaint of all
 
@@ -35,6 +36,8 @@ class Settings:
         pause_after: seconds without a listener until the music pauses.
         leave_after: seconds without a listener until the bot leaves.
         shards: gateway sessions over which the guilds are spread; None: as many as Discord advises.
+        log: how the log is written; None: as text on a terminal, else as JSON.
+        metrics_port: on which metrics and health are told on loopback; None: not at all.
     """
 
     discord_token: str | None = None
@@ -46,6 +49,8 @@ class Settings:
     pause_after: int = DEFAULT_PAUSE_AFTER
     leave_after: int = DEFAULT_LEAVE_AFTER
     shards: int | None = 1
+    log: Style | None = None
+    metrics_port: int | None = None
 
     def require_discord_token(self) -> str:
         """The token.
@@ -89,7 +94,16 @@ def load_settings(env: Mapping[str, str | None]) -> Settings:
         pause_after=number("BARDCAST_PAUSE_AFTER", DEFAULT_PAUSE_AFTER, 0, MAX_PATIENCE),
         leave_after=number("BARDCAST_LEAVE_AFTER", DEFAULT_LEAVE_AFTER, 0, MAX_PATIENCE),
         shards=None if text("BARDCAST_SHARDS") == "auto" else number("BARDCAST_SHARDS", 1, 1, MAX_SHARDS),
+        log=_style(text("BARDCAST_LOG")),
+        metrics_port=number("BARDCAST_METRICS_PORT", 0, 1, 65_535) or None,
     )
+
+
+def _style(value: str | None) -> Style | None:
+    match value:
+        case None | "text" | "json":
+            return value
+    raise SettingsError(f"BARDCAST_LOG is {value!r}; write text or json, or leave it out")
 
 
 def _store(value: str | None, state_home: str | None) -> Path:

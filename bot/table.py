@@ -10,11 +10,13 @@ from typing import Final
 from bot.client import Away, ClientEvent, Connected, Endpoint, GeneratorClient, Wish
 from bot.heard import Heard
 from bot.jitter_buffer import JitterBuffer
+from bot.latency import Latency, LatencyMeter
 from bot.localisation import Sentence
-from bot.playout import Playout
+from bot.logs import about
+from bot.playout import AHEAD_PACKETS, Playout
 from bot.supervisor import Supervisor
 from bot.voice import Channel
-from generator.protocol import FRAME_SECONDS, Controls, Transition
+from generator.protocol import FRAME_SECONDS, Controls, MoodLands, Transition
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,9 @@ class Status:
         audible: whether the people in the channel hear it, as far as Discord is concerned.
         buffered: seconds of music that lie ready.
         reconnects: how often a lost voice connection was replaced by another.
-        realtime_factor: how much faster than needed the last window was made; None before the first.
+        latency: how long changes took, from the wish to the ear.
+        window_seconds: how long the generator took over the last window; None before the first.
+        realtime_factor: how much faster than needed that was.
     """
 
     channel: str
@@ -64,6 +68,8 @@ class Status:
     buffered: float
     frames: FrameCounts
     reconnects: int
+    latency: Latency
+    window_seconds: float | None
     realtime_factor: float | None
 
 
@@ -89,10 +95,12 @@ class Table:
             ended: told when the table ends without having been asked to, and why: the bot was shown out. What is left
                 to do is :meth:`stop`.
         """
+        self.id = seed  #: tells tables apart in the log
         self._buffer = JitterBuffer()
         self._client = GeneratorClient(endpoint, self, wish, seed=seed)
         self.heard = Heard()  #: the packets of the last two minutes
-        self._playout = Playout(self._buffer, self._client.advance, self.heard.add)
+        self._latency = LatencyMeter(AHEAD_PACKETS)
+        self._playout = Playout(self._buffer, self._advanced, self.heard.add)
         self._supervisor = Supervisor(self._playout, tell=notice, ended=lambda reason: ended(self, reason))
         self._since = datetime.now(UTC)
         self._notice = notice
@@ -108,13 +116,15 @@ class Table:
         Raises:
             VoiceError: the channel can't be joined; the table is over then.
         """
-        self._client.start()
-        try:
-            await self._supervisor.join(channel)
-        except BaseException:
-            await self._client.close()
-            raise
-        self._pump = asyncio.create_task(self._playout.pump(), name="pump")
+        with about(guild=channel.guild.id, table=self.id):
+            self._client.start()
+            self._latency.ask()
+            try:
+                await self._supervisor.join(channel)
+            except BaseException:
+                await self._client.close()
+                raise
+            self._pump = asyncio.create_task(self._playout.pump(), name="pump")
 
     async def move(self, channel: Channel) -> None:
         """Goes on in another channel of the same guild."""
@@ -122,6 +132,7 @@ class Table:
 
     async def pause(self) -> None:
         """Fades out and stays in the channel; the music waits where it is."""
+        self._latency.forget()
         await self._supervisor.pause()
 
     async def resume(self) -> None:
@@ -138,6 +149,8 @@ class Table:
         if controls == self._client.wish.controls:
             return False
         self._client.set_mood(controls, transition)
+        if not self.paused:
+            self._latency.ask()
         self._since = datetime.now(UTC)
         return True
 
@@ -193,6 +206,8 @@ class Table:
                 late=self._buffer.counts.late,
             ),
             reconnects=self._supervisor.reconnects,
+            latency=self._latency.latency,
+            window_seconds=pace.compute_seconds if pace else None,
             realtime_factor=pace.audio_seconds / pace.compute_seconds if pace and pace.compute_seconds else None,
         )
 
@@ -217,6 +232,12 @@ class Table:
         elif isinstance(event, Connected) and self._outage is not None:
             self._outage.cancel()
             self._outage = None
+        elif isinstance(event, MoodLands) and event.controls == self._client.wish.controls:
+            self._latency.lands(event)
+
+    def _advanced(self, playhead: int) -> None:
+        self._client.advance(playhead)
+        self._latency.advance(playhead)
 
     def _tell_outage(self, reason: str) -> None:
         mood = self._client.wish.controls.mood

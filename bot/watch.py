@@ -1,0 +1,52 @@
+"""An HTTP port on loopback for whoever watches over the bot: ``/healthz`` and ``/metrics``."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from bot.bard import Bard
+from bot.errors import BotError
+from bot.metrics import CONTENT_TYPE, page
+
+HOST: Final = "127.0.0.1"
+_CLOSE_SECONDS: Final = 0.5
+
+
+@asynccontextmanager
+async def watched(bard: Bard, port: int | None) -> AsyncIterator[int | None]:
+    """Inside, the port is open; its number. None: there is none, and nothing listens.
+
+    Raises:
+        BotError: the port is taken.
+    """
+    if port is None:
+        yield None
+        return
+
+    async def healthz(_: web.Request) -> web.Response:
+        """Not healthy is a bot that Discord can't reach; a generator that is away is not the bot's illness."""
+        ready = bard.at_gateway
+        body = {"status": "ok" if ready else "not connected to Discord", "tables": len(bard.statuses())}
+        return web.json_response(body, status=200 if ready else 503)
+
+    async def metrics(_: web.Request) -> web.Response:
+        text = page(bard.statuses(), len(bard.guilds), bard.at_gateway)
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_SECONDS)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, HOST, port).start()
+        except OSError as error:
+            raise BotError(
+                f"Port {port} of {HOST} can't be had for metrics ({error.strerror}): set BARDCAST_METRICS_PORT to "
+                "another one, or leave it out."
+            ) from None
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
