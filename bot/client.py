@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import aiohttp
 
 from bot.errors import GeneratorError
+from bot.jitter_buffer import LEAD_FRAMES
 from generator.protocol import (
     AHEAD_FRAMES,
     AUTHORIZATION_HEADER,
@@ -172,9 +173,11 @@ class GeneratorClient:
         self._sent: Wish | None = None  # what the server was last asked for
         self._landed: Controls | None = None  # what the frames that came last are
         self._newest = -1  # place of the last frame that came
+        self._start = 0  # place of the stream's first frame
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._fatal = False
+        self._reopen = False  # the stream was ended for another that begins where the ear is
 
     @property
     def wish(self) -> Wish:
@@ -218,6 +221,8 @@ class GeneratorClient:
                 begun, reason = loop.time(), "the music generator closed the line"
                 try:
                     await self._stream(session)
+                    if self._reopen:
+                        continue
                 except aiohttp.WSServerHandshakeError as error:
                     reason = self._refusal(error.status)
                 except GeneratorError as error:
@@ -250,7 +255,9 @@ class GeneratorClient:
             )
         try:
             # Not "sent before": a change that the last server took and never played is still to be made.
-            start = self._listener.stream_begins(changed=self._landed != self._wish.controls)
+            changed = self._reopen or self._landed != self._wish.controls
+            start = self._start = self._listener.stream_begins(changed=changed)
+            self._reopen = False
             wish = self._sent = self._wish
             # A server takes the start for the playhead until it is told better.
             self._sent_playhead = self._playhead if start == self._playhead else -PLAYHEAD_EVERY
@@ -275,6 +282,11 @@ class GeneratorClient:
             self._news.clear()
             wish, sent, playhead, transition = self._wish, self._sent, self._playhead, self._transition
             self._sent = wish
+            if wish != sent and self._start > playhead + 2 * LEAD_FRAMES:
+                # A server can't change what a stream before this one has sent, and all of that need not be heard first.
+                self._reopen = True
+                await socket.close()
+                return
             if sent is None or wish.volume != sent.volume:
                 await socket.send_str(encode(SetVolume(wish.volume, playhead)))
             if sent is None or wish.controls != sent.controls:
@@ -315,7 +327,7 @@ class GeneratorClient:
                     self._landed = event.controls
                 self._listener.event(event)
             else:
-                if self._fatal:
+                if self._fatal or self._reopen:
                     return
                 raise GeneratorError(f"the music generator closed the line (code {socket.close_code})")
 

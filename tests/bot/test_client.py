@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bot.client import Away, Backoff, Connected, FixedEndpoint, GeneratorClient, Wish
 from bot.errors import GeneratorError
 from bot.fake import FakeGenerator
+from bot.jitter_buffer import LEAD_FRAMES
 from generator.moods import Mood
 from generator.protocol import AHEAD_FRAMES, Controls, MoodLands, Opened, Problem
 from tests.bot.conftest import Ear, dice
@@ -108,6 +109,28 @@ async def test_it_resumes_where_the_buffer_ends(client: GeneratorClient, ear: Ea
     await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
     assert ear.buffer.counts.held == 0
     assert sum(isinstance(event, Away) for event in ear.events) == 1
+
+
+@pytest.mark.parametrize("wish", [Wish(Controls(FIGHT), 0.5), Wish(Controls(TAVERN), 0.1)], ids=["mood", "volume"])
+async def test_a_change_does_not_wait_until_what_an_earlier_stream_sent_was_heard(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator, wish: Wish
+) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    play(client, ear, 50)
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    fake.break_lines()
+    await until(lambda: len(fake.opens) == 2)
+    assert fake.opens[1].start == AHEAD_FRAMES + 50
+    client.set_mood(wish.controls)
+    client.set_volume(wish.volume)
+    await until(lambda: len(fake.opens) == 3)
+    assert fake.opens[2].start == 50 + LEAD_FRAMES
+    assert (fake.opens[2].controls, fake.opens[2].volume) == (wish.controls, wish.volume)
+    await until(lambda: client.connected)
+    assert sum(isinstance(event, Away) for event in ear.events) == 1  # it was no outage
+    client.set_volume(0.2)  # this stream can be changed where the ear is
+    await until(lambda: [volume for _, volume in fake.wishes] == [0.2])
+    assert len(fake.opens) == 3
 
 
 async def test_what_was_asked_while_away_is_what_it_opens_with(
