@@ -14,6 +14,7 @@ from training.evaluation.ear import Ear
 from training.evaluation.excerpts import Music
 from training.evaluation.fingerprints import load_library
 from training.evaluation.hearing import Hearing, hear, kept, listen
+from training.evaluation.known import known
 from training.evaluation.memorisation import PLAN, SOUND, Novelty, View, judge, plant_copies, search
 from training.evaluation.picture import Spectrogram
 from training.evaluation.probe import MoodProbe
@@ -62,11 +63,6 @@ def load_reference(manifest: Manifest, ear: Ear) -> Reference:
             f"{manifest.folder} holds nothing out to compare with: prepare two recordings or more of a mood"
         )
 
-    def recorded(split: Split, most: int) -> Music:
-        count = sources.excerpts_of(manifest, split, most)
-        name = "held-out recordings" if split == "validation" else "training recordings"
-        return Music(name, count, lambda: sources.recorded(manifest, split, most))
-
     def keep(name: str, music: Music, whole: bool = True) -> Hearing:
         return kept(manifest.folder, name, manifest, lambda: (hear if whole else listen)(music, ear))
 
@@ -74,14 +70,14 @@ def load_reference(manifest: Manifest, ear: Ear) -> Reference:
         "noise": Music("planted noise", PLANTED_EXCERPTS, lambda: sources.noise(PLANTED_EXCERPTS, 0)),
         "silence": Music("planted silence", PLANTED_EXCERPTS, lambda: sources.silence(PLANTED_EXCERPTS)),
     }
-    learnt = keep("learnt", recorded("train", LEARNT_EXCERPTS), whole=False).clips
+    learnt = keep("learnt", _recorded(manifest, "train", LEARNT_EXCERPTS), whole=False).clips
     labelled = learnt.labelled
     try:
         moods = [mood for mood in labelled.moods if mood is not None]
         probe = MoodProbe(labelled.features, moods, labelled.tracks)
     except EvaluationError:
         probe = None
-    held_out = keep("held-out", recorded("validation", HELD_OUT_EXCERPTS))
+    held_out = keep("held-out", _recorded(manifest, "validation", HELD_OUT_EXCERPTS))
     return Reference(held_out, learnt, {name: keep(name, music) for name, music in plants.items()}, probe)
 
 
@@ -130,27 +126,32 @@ def evaluate(judged: Judged, manifest: Manifest, ear: Ear, seed: int) -> tuple[R
     return report, _glimpses(judged.music, manifest)
 
 
+def _recorded(manifest: Manifest, split: Split, most: int) -> Music:
+    name = "held-out recordings" if split == "validation" else "training recordings"
+    count = sources.excerpts_of(manifest, split, most)
+    return Music(name, count, lambda: sources.recorded(manifest, split, most))
+
+
 def _novelty(
     music: Music, manifest: Manifest, random: np.random.Generator
 ) -> tuple[Part, tuple[Pair, ...], dict[str, list[float]]]:
     library = load_library(manifest)
-    planted = plant_copies(manifest, PLANTED_COPIES, random)
+    planted = plant_copies(manifest, PLANTED_COPIES, np.random.default_rng(0))  # the same ones each time
     figures: list[Figure] = []
     faults: list[str] = []
     pairs: tuple[Pair, ...] = ()
     scores: dict[str, list[float]] = {}
     for view in (SOUND, PLAN):
         mine = search(music, library, view)
-        theirs = search(sources.recorded(manifest, "validation", HELD_OUT_EXCERPTS), library, view)
-        copies = search([each.excerpt for each in planted], library, view)
-        found = judge(mine, theirs, copies, planted, random)
+        others = known(manifest, library, view, _recorded(manifest, "validation", HELD_OUT_EXCERPTS), planted)
+        found = judge(mine, others.held_out, others.copies, planted, random)
         figures += _likeness(view, found)
         if found.copies:
             faults.append(f"it copies: {len(found.copies)} clips, for instance {found.copies[0].label}")
         if view is SOUND:
             scores = {
                 "nearest, judged": [match.score for match in mine],
-                "nearest, held-out recordings": [match.score for match in theirs],
+                "nearest, held-out recordings": [match.score for match in others.held_out],
             }
             pairs = tuple(
                 Pair(f"{match.track} at {match.start:.1f} s", match.source, match.source_start, match.score)

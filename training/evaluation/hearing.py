@@ -163,7 +163,7 @@ def kept(folder: Path, name: str, manifest: Manifest, make: Callable[[], Hearing
     Raises:
         StorageError: it can't be kept.
     """
-    path = folder / f"heard-{name}-{_identity(manifest)}.npz"
+    path = folder / f"heard-{name}-{identity(manifest)}.npz"
     found = Hearing.load(path)
     if found is None:
         found = make()
@@ -188,6 +188,7 @@ def _joined(parts: list[Hearing]) -> Hearing:
     )
 
 
-def _identity(manifest: Manifest) -> str:
+def identity(manifest: Manifest) -> str:
+    """Another as soon as a recording, the split or what is measured is another."""
     tracks = sorted(f"{track.split}/{track.key}" for track in manifest.tracks if track.clips)
     return hashlib.sha256(json.dumps([FORMAT, tracks]).encode()).hexdigest()[:16]
