@@ -1,6 +1,7 @@
 """What the repository's own pages and files promise is so."""
 
 import argparse
+import ast
 import re
 import tomllib
 from collections.abc import Iterator
@@ -22,7 +23,15 @@ from training.corpus import load_pieces
 ROOT: Final = Path(__file__).resolve().parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES: Final = sorted(path for pattern in ("*.md", "docs/*.md") for path in ROOT.glob(pattern))
-PACKAGES: Final = ("benchmarks", "benchmarks/soak", "bot", "generator", "training", "training/evaluation")
+PACKAGES: Final = (
+    "benchmarks",
+    "benchmarks/paper",
+    "benchmarks/soak",
+    "bot",
+    "generator",
+    "training",
+    "training/evaluation",
+)
 
 
 def section(title: str) -> str:
@@ -67,7 +76,9 @@ def test_the_file_tree_is_the_one_there_is() -> None:
 
 def test_the_invitation_asks_for_what_the_bot_needs() -> None:
     (asked,) = re.findall(r"&permissions=(\d+)", README)
-    assert int(asked) == discord.Permissions(view_channel=True, connect=True, speak=True).value
+    music = discord.Permissions(view_channel=True, connect=True, speak=True, request_to_speak=True)
+    panel = discord.Permissions(send_messages=True, send_messages_in_threads=True, embed_links=True, attach_files=True)
+    assert int(asked) == (music | panel).value
     assert "scope=bot+applications.commands" in README
 
 
@@ -132,6 +143,25 @@ def test_metrics_are_described_by_their_names() -> None:
     described = set(re.findall(r"^\| `(bardcast_\w+)", text, re.MULTILINE))
     told = set(re.findall(r"^# TYPE (bardcast_\w+)", Metrics().page().decode() + page({}, 0, False), re.MULTILINE))
     assert described == {name for name in told if not name.endswith("_created")}
+
+
+def alarms() -> Iterator[str]:
+    """What the bot logs as a warning or worse, with … for each fact."""
+    for path in sorted((ROOT / "bot").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="log"), attr="warning" | "error" | "exception" | "critical"),
+                    args=[ast.Constant(value=str(line)), *_],
+                ):
+                    yield re.sub(r"%[a-z]", "…", line)
+
+
+def test_each_alarm_is_explained() -> None:
+    page = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| `([^`]+)` \| ", page.split("\n## Logs\n")[1].split("\n## ")[0], re.MULTILINE))
+    # A line that is nothing but an error's own sentence says itself what to do.
+    assert explained == set(alarms()) - {"…"}
 
 
 # Containers
