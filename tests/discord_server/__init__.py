@@ -2,8 +2,9 @@
 
 Read in the order in which data flows: ``world`` (who and what exists), ``rest`` and ``gateway`` (the two doors of a
 bot), ``interactions`` (what a person does and sees), ``posts`` (what stands in a channel), ``voice`` (the handshake),
-``rtp`` (one packet), ``listener`` (what was heard), ``faults`` (what goes wrong), ``server`` (all behind one object),
-``patch`` and ``launch`` (how a client gets here). ``tone`` is a signal for tests.
+``rtp`` (one packet), ``mls`` and ``dave`` (its end-to-end encryption), ``listener`` (what was heard), ``faults`` (what
+goes wrong), ``server`` (all behind one object), ``patch`` and ``launch`` (how a client gets here). ``tone`` is a
+signal for tests.
 """
 
 from tests.discord_server.interactions import InteractionFailed, Message, Reply

@@ -1,8 +1,8 @@
 """What one voice connection heard: every packet with its time, and the sound that it makes."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -40,6 +40,8 @@ class Listener:
         packets: in the order of arrival.
         speaking: the speaking flags seen.
         rejected: datagrams that were no packet of this stream.
+        unheard: packets that were sealed so that nobody in the channel could open them.
+        unseal: what is heard of a payload, where there is end-to-end encryption.
         started: when the connection was made, monotonic.
         ended: when it was closed, or None.
     """
@@ -48,6 +50,8 @@ class Listener:
         self.packets: list[Packet] = []
         self.speaking: list[Speaking] = []
         self.rejected = 0
+        self.unheard = 0
+        self.unseal: Callable[[bytes], bytes | None] = lambda payload: payload
         self.started = time.monotonic()
         self.ended: float | None = None
         self._key = key
@@ -57,9 +61,14 @@ class Listener:
     def receive(self, datagram: bytes, arrival: float) -> None:
         """Record one datagram."""
         try:
-            self.packets.append(open_packet(datagram, key=self._key, ssrc=self._ssrc, arrival=arrival))
+            packet = open_packet(datagram, key=self._key, ssrc=self._ssrc, arrival=arrival)
         except BadPacket:
             self.rejected += 1
+        else:
+            if (payload := self.unseal(packet.payload)) is None:
+                self.unheard += 1
+            else:
+                self.packets.append(replace(packet, payload=payload))
         self._changes.notify()
 
     async def wait_packets(self, count: int, *, timeout: float = 10.0) -> None:  # noqa: ASYNC109

@@ -16,6 +16,7 @@ import trustme
 from aiohttp import web
 
 from tests.discord_server.changes import Changes
+from tests.discord_server.dave import Dave
 from tests.discord_server.faults import Faults
 from tests.discord_server.gateway import Gateway, Session
 from tests.discord_server.interactions import (
@@ -153,6 +154,11 @@ class DiscordServer:
     async def wait_ready(self, *, timeout: float = 15.0) -> None:  # noqa: ASYNC109
         """Return when a bot has identified at the gateway."""
         await self.changes.until(lambda: self.gateway.sessions, timeout=timeout, what="a bot at the gateway")
+
+    def encrypt(self) -> Dave:
+        """From now on voice is encrypted end to end; call it before anybody is in voice."""
+        self.voice.dave = Dave(self.bot.id)
+        return self.voice.dave
 
     # Who is there
 
@@ -324,6 +330,8 @@ class DiscordServer:
         for session in self.gateway.sessions.values():
             if session.serves(guild.id):
                 await session.dispatch("VOICE_STATE_UPDATE", state.payload())
+        if self.voice.dave is not None and state.member.user is not self.bot:
+            await self.voice.dave.person_is_in(state.member.user.id, state.channel.id if state.channel else None)
         self.changes.notify()
 
     async def send_voice_server(self, guild: Guild, session_id: str) -> None:

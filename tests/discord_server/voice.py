@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Final
 from uuid import uuid4
 
 from aiohttp import ClientConnectionResetError, WSMsgType, web
 
+from tests.discord_server import dave
 from tests.discord_server.changes import Changes
 from tests.discord_server.listener import Listener, Speaking
 from tests.discord_server.rtp import MODE
@@ -94,7 +96,8 @@ class Connection:
         self.listener = Listener(self.key, ssrc, changes)
         self.ws: web.WebSocketResponse | None = None
         self.close_code: int | None = None
-        self._sequence = -1
+        self.channel: int | None = None  # in which it takes part in the encryption
+        self._sent: list[str | bytes] = []  # by sequence number
         self._peer: tuple[str, int] | None = None
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._udp.setblocking(False)
@@ -136,12 +139,32 @@ class Connection:
             self.ws = None
             self.listener.ended = None if self.lingers else time.monotonic()
 
-    async def send(self, op: Op, data: object) -> None:
-        """Send one message, numbered as version 8 asks."""
-        self._sequence += 1
+    async def send(self, op: IntEnum, data: object) -> None:
+        """Send one message, numbered as version 8 asks; while there is no socket it waits for a RESUME."""
+        await self._number(json.dumps({"op": op, "d": data, "seq": len(self._sent)}))
+
+    async def send_dave(self, op: dave.Op, payload: dave.Payload) -> None:
+        """Send what concerns the end-to-end encryption."""
+        if isinstance(payload, dict):
+            await self.send(op, payload)
+        else:
+            await self._number(struct.pack(">HB", len(self._sent), op) + payload)
+
+    async def resume(self, after: int) -> None:
+        """Go on after a RESUME: what was said after ``after`` is said again."""
+        missed = self._sent[after + 1 :]
+        await self.send(Op.RESUMED, None)
+        for message in missed:
+            await self._send(message)
+
+    async def _number(self, message: str | bytes) -> None:
+        self._sent.append(message)
+        await self._send(message)
+
+    async def _send(self, message: str | bytes) -> None:
         if self.ws is not None:
             with contextlib.suppress(ClientConnectionResetError):
-                await self.ws.send_str(json.dumps({"op": op, "d": data, "seq": self._sequence}))
+                await (self.ws.send_str(message) if isinstance(message, str) else self.ws.send_bytes(message))
 
     async def close(self) -> None:
         """Let go of the port."""
@@ -186,12 +209,14 @@ class VoiceServer:
         attempts: how many sockets asked to be let in, so far.
         weather: what goes wrong at present.
         dave_version: of the end-to-end encryption that is announced; 0, none, unless a test wants to see it missing.
+        dave: the encryption itself, where a test wants it; see :class:`tests.discord_server.dave.Dave`.
     """
 
     def __init__(self, tls: ssl.SSLContext, changes: Changes) -> None:
         self.attempts = 0
         self.weather = Weather()
         self.dave_version = 0
+        self.dave: dave.Dave | None = None
         self.connections: list[Connection] = []
         self._tls = tls
         self._changes = changes
@@ -262,9 +287,13 @@ class VoiceServer:
             async for message in ws:
                 if message.type is WSMsgType.TEXT:
                     connection = await self._receive(ws, connection, json.loads(message.data))
+                elif message.type is WSMsgType.BINARY and connection is not None:
+                    await self._receive_dave(connection, dave.Op(message.data[0]), message.data[1:])
         finally:
             if connection is not None:
                 connection.detach(ws)
+                if self.dave is not None and connection.channel is not None and not connection.open:
+                    await self.dave.bot_leaves(connection.channel, connection.send_dave)
             self._changes.notify()
         return ws
 
@@ -280,15 +309,30 @@ class VoiceServer:
             await ws.close(code=4003, message=b"Not authenticated.")
         elif op == Op.SELECT_PROTOCOL:
             # Commonly no DAVE (version 0): a loopback channel is nobody's but the test's.
-            dave = {"dave_protocol_version": self.dave_version}
-            description = {"mode": MODE, "secret_key": list(connection.key), **dave}
+            encryption = {"dave_protocol_version": self.dave_version if self.dave is None else dave.VERSION}
+            description = {"mode": MODE, "secret_key": list(connection.key), **encryption}
             await connection.send(Op.SESSION_DESCRIPTION, description)
+            await self._encrypt(connection)
         elif op == Op.SPEAKING:
             connection.listener.speaking.append(Speaking(time.monotonic(), data["speaking"]))
+        elif op in (dave.Op.READY_FOR_TRANSITION, dave.Op.INVALID_COMMIT_WELCOME):
+            await self._receive_dave(connection, dave.Op(op), data)
         else:
             await ws.close(code=4001, message=b"Unknown opcode.")
         self._changes.notify()
         return connection
+
+    async def _encrypt(self, connection: Connection) -> None:
+        """From now on this connection takes part in its channel's encryption."""
+        state = connection.grant.guild.bot.voice
+        if self.dave is not None and state is not None and state.channel is not None:
+            channel = connection.channel = state.channel.id
+            connection.listener.unseal = partial(self.dave.hear, channel)
+            await self.dave.bot_joins(channel, connection.send_dave)
+
+    async def _receive_dave(self, connection: Connection, op: dave.Op, payload: dave.Payload) -> None:
+        if self.dave is not None and connection.channel is not None:
+            await self.dave.bot_says(connection.channel, op, payload)
 
     async def _authenticate(self, ws: web.WebSocketResponse, data: Json, *, resume: bool) -> Connection | None:
         self.attempts += 1
@@ -306,7 +350,7 @@ class VoiceServer:
                 return None
             held[-1].attach(ws)
             held[-1].resumes += 1
-            await held[-1].send(Op.RESUMED, None)
+            await held[-1].resume(data["seq_ack"])
             return held[-1]
         connection = Connection(grant, len(self.connections) + 1, self.weather, self._changes)
         self.connections.append(connection)
