@@ -59,7 +59,8 @@ class _Stream:
     past: dict[int, tuple[dict[Mood, float], dict[Mood, float]]] = field(default_factory=dict)
 
     def turn_back(self, place: int) -> None:
-        """Continue from ``place``, as it was then."""
+        """Continue from ``place``, as it was then; or from the first place that there was."""
+        place = max(place, min(self.past, default=self.place))
         if place in self.past:
             self.phases, self.gains = self.past[place]
             self.place = place
