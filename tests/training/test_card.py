@@ -1,6 +1,6 @@
 """The card can fail: noise, silence, a copy, wrong moods and a wandering tempo are each called what they are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,20 +82,21 @@ def test_new_music_of_the_right_moods_has_no_fault(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("planted", "complaint"),
+    ("planted", "complaints"),
     [
-        (lambda: list(noise(4, 1)), "are noise"),
-        (lambda: list(noise(4, 1)), "it is no music"),
-        (lambda: list(silence(4)), "are blank"),
-        (lambda: songs(swapped=True), "its moods are not heard"),
-        (lambda: songs(wander=0.25), "its tempo wanders"),
+        (lambda: list(noise(4, 1)), ("are noise", "it is no music")),
+        (lambda: list(silence(4)), ("are blank",)),
+        (lambda: songs(swapped=True), ("its moods are not heard",)),
+        (lambda: songs(wander=0.25), ("its tempo wanders",)),
     ],
-    ids=["noise", "not music", "silence", "wrong moods", "wandering tempo"],
+    ids=["noise", "silence", "wrong moods", "wandering tempo"],
 )
-def test_a_planted_failure_is_named(world: World, planted: object, complaint: str) -> None:
-    assert callable(planted)
-    report = world.card(planted())
-    assert any(complaint in fault for fault in report.faults), report.faults
+def test_a_planted_failure_is_named(
+    world: World, planted: Callable[[], list[Excerpt]], complaints: tuple[str, ...]
+) -> None:
+    faults = world.card(planted()).faults
+    for complaint in complaints:
+        assert any(complaint in fault for fault in faults), faults
 
 
 def test_a_copied_clip_is_named_with_the_recording_and_the_place(world: World) -> None:

@@ -238,7 +238,7 @@ def hangs_together(judged: Hearing, reference: Reference, random: np.random.Gene
         aim = f"within {NEAR_REAL:.0%} of real, or of real's own {low:.2g} to {high:.2g}"
         met = abs(ratio - 1) <= NEAR_REAL or low <= value <= high
         figures.append(Figure(section, name, "", "real", value, interval, real, planted, aim, met))
-        if interval[1] < LEAST_COHERENCE * real:
+        if interval[1] < min(low, LEAST_COHERENCE * real):
             faults.append(f"{complaint}: {name} is {ratio:.0%} of real music's")
     return Part(tuple(figures), tuple(faults))
 
