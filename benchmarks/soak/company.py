@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
 
 from benchmarks.soak.hearing import Heard, listen
@@ -99,18 +99,26 @@ class Company:
     async def slash(self, who: Member, name: str, said: str | tuple[str, ...], after: After, **options: Any) -> None:
         """A command, once more if Discord lost it; ``said`` is how the answer begins when it is done."""
         self.note(f"{self.guild.name}: {who.user.name}: /{name} {' '.join(f'{k}={v}' for k, v in options.items())}")
-        text = await self._ask(lambda: self.server.slash(who, name, **options), public=name == "keep")
-        if text is None:
+        beginnings = (said,) if isinstance(said, str) else said
+        possible = self.scenes | {scene.ended() for scene in self.scenes}  # that may happen until it arrives
+        refusals = {then for then in map(after, possible) if isinstance(then, str)}
+        try:
+            reply = await self._answered(lambda: self.server.slash(who, name, **options), public=name == "keep")
+            text = await self._text(reply, (*beginnings, *refusals, *TROUBLE))
+        except (InteractionFailed, TimeoutError, LookupError) as error:
+            if not self.lossy:
+                raise Violation(f"{self.guild.name}: no answer to /{name}: {error}") from None
+            self.note(f"{self.guild.name}: lost: {error}")
             self.scenes |= {then for then in map(after, self.scenes) if isinstance(then, Scene)}
             await self.calm.wait()
             await self.healthy()
             return await self.slash(who, name, said, after, **options)
-        self._decide(name, text, said, after)
+        self._decide(name, text, beginnings, after)
         return None
 
-    async def text_of(self, who: Member, name: str, **options: Any) -> str:
+    async def text_of(self, who: Member, name: str, said: tuple[str, ...], **options: Any) -> str:
         """What is answered to a command, whatever follows."""
-        return await self._text(await self._answered(lambda: self.server.slash(who, name, **options), public=False))
+        return await self._text(await self._answered(lambda: self.server.slash(who, name, **options)), said)
 
     async def press(self, who: Member, button: str, after: After, *, name: str | None = None) -> None:
         """A button of the panel's, or any other name."""
@@ -118,37 +126,34 @@ class Company:
         wire = name if name is not None else f"bardcast:{button}"
         self.note(f"{self.guild.name}: {who.user.name}: [{wire}]")
         outcomes = {scene: after(scene) for scene in by_now(self.scenes, time.monotonic())}
-        words = {then for then in outcomes.values() if isinstance(then, str)}
+        words = [then for then in outcomes.values() if isinstance(then, str)]
         reply = await self._answered(lambda: self.server.press(who, message, wire), public=button == "keep")
-        if len(words) == len(outcomes) == 1:
-            text = await self._text(reply)
-            if not any(word in text for word in words):
-                raise Violation(f"[{wire}] was answered {text!r} instead of {words}")
+        if len(words) == len(outcomes):
+            await self._text(reply, words)
         self.scenes = {then if isinstance(then, Scene) else scene for scene, then in outcomes.items()}
 
-    async def _ask(self, ask: Callable[[], Awaitable[Reply]], *, public: bool) -> str | None:
-        """What the bot says; None: nobody can tell whether it heard."""
-        try:
-            reply = await self._answered(ask, public=public)
-            return await self._text(reply)
-        except (InteractionFailed, TimeoutError) as error:
-            if self.lossy:
-                self.note(f"{self.guild.name}: lost: {error}")
-                return None
-            raise Violation(f"no answer: {error}") from None
-
-    async def _answered(self, ask: Callable[[], Awaitable[Reply]], *, public: bool) -> Reply:
+    async def _answered(self, ask: Callable[[], Awaitable[Reply]], *, public: bool = False) -> Reply:
         reply = await ask()
         self.slowest = max(self.slowest, reply.seconds)
         self._replies.append((reply, public))
         return reply
 
-    async def _text(self, reply: Reply) -> str:
-        return await reply.wait_for_text(timeout=ANSWER_SECONDS)
+    async def _text(self, reply: Reply, words: Collection[str]) -> str:
+        """The answer, which is one of those that may be expected; the bot may have told the GM something else first."""
+        try:
+            await self.server.changes.until(
+                lambda: reply.text and any(word in reply.text for word in (*words, _APOLOGY)),
+                timeout=ANSWER_SECONDS,
+                what=f"an answer with one of {words} in it, not {reply.text!r}",
+            )
+        except TimeoutError:
+            if reply.text:
+                raise Violation(f"{self.guild.name}: the answer was {reply.text!r}; due: one of {words}") from None
+            raise
+        return reply.text
 
-    def _decide(self, name: str, text: str, said: str | tuple[str, ...], after: After) -> None:
+    def _decide(self, name: str, text: str, beginnings: tuple[str, ...], after: After) -> None:
         """Keeps what agrees with the answer."""
-        beginnings = (said,) if isinstance(said, str) else said
         found = set()
         for scene in by_now(self.scenes, time.monotonic()):
             then = after(scene)
@@ -161,7 +166,7 @@ class Company:
             self.note(f"{self.guild.name}: {text}")
             return
         if not found:
-            raise Violation(f"/{name} was answered {text!r} in {self.scenes}")
+            raise Violation(f"{self.guild.name}: /{name} was answered {text!r} in {self.scenes}")
         self.scenes = found
 
     # What happens

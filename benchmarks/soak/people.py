@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from benchmarks.soak.company import Company, Violation
+from benchmarks.soak.company import Company
 from benchmarks.soak.scene import Scene
 from generator.moods import MOODS, Mood
 from generator.protocol import TRANSITIONS, Controls
@@ -227,11 +227,11 @@ async def storm(company: Company, rng: random.Random) -> None:
     wishes = [(rng.choice(gms), Controls(rng.choice(MOODS), rng.randint(1, 5))) for _ in range(30)]
     asked = []
     for who, wish in wishes:
-        asked.append(asyncio.create_task(company.text_of(who, "mood", mood=str(wish.mood), intensity=wish.intensity)))
+        asked.append(
+            asyncio.create_task(company.text_of(who, "mood", PLAYING, mood=str(wish.mood), intensity=wish.intensity))
+        )
         await asyncio.sleep(0.01)
-    for text in await asyncio.gather(*asked):
-        if not any(words in text for words in PLAYING):
-            raise Violation(f"in a storm: {text!r}")
+    await asyncio.gather(*asked)
     before, company.scenes = company.scenes, set()
     for who, wish in wishes:
         outcomes = map(asked_by(company, who, wish), before)
@@ -313,6 +313,8 @@ async def delete_panel(company: Company, rng: random.Random) -> None:
 
 async def edit_channel(company: Company, rng: random.Random) -> None:
     """Somebody changes the channel's bitrate."""
+    if company.lossy:
+        return
     bitrate = rng.choice([32_000, 64_000, 96_000, 256_000])
     company.note(f"{company.guild.name}: bitrate {bitrate}")
     await company.server.update_channel(company.guild.voice, bitrate=bitrate)
