@@ -66,7 +66,7 @@ def _evaluate(args: argparse.Namespace, say: Say) -> int:
     baseline = None if args.baseline is None else Report.load(args.baseline)  # said before hours of work
     manifest, ear = load_manifest(args.reference), Ear()
     judged = _judged(args, say)
-    folder = args.out or OUT / judged.name
+    folder = args.out or OUT / Path(judged.name).name
     with writing_to(folder, "--out"):
         folder.mkdir(parents=True, exist_ok=True)
     report, glimpses = evaluate(judged, manifest, ear, args.seed)
@@ -93,7 +93,7 @@ def _judged(args: argparse.Namespace, say: Say) -> "Judged":
         return _of_model(str(path / MODEL_NAME), path.name, args, say)
     files = sources.files_in(path)
     say(f"{path}: {len(files)} files of sound")
-    return Judged(path.name, Music(path.name, len(files), lambda: sources.from_files(path, files)))
+    return Judged(str(path), Music(path.name, len(files), lambda: sources.from_files(path, files)))
 
 
 def _of_model(model: str, name: str, args: argparse.Namespace, say: Callable[[str], None]) -> "Judged":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.paper.play import play_row
 from benchmarks.paper.rows import ROWS, RUNS, Row, Scale
+from benchmarks.paper.table import load_results, markdown
 from benchmarks.paper.work import Order, draw, train_row
 from benchmarks.report import note
 from generator.errors import GeneratorError
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.draw is not None:
             for path in draw(order, options.draw):
                 note(f"wrote {path}")
+            return 0
+        if options.table:
+            sys.stdout.writelines(f"{line}\n" for line in markdown(load_results(options.runs), options.runs))
             return 0
         failed = _work([ROWS[options.row]] if options.row else list(ROWS.values()), order)
     except (TrainingError, Interrupted) as error:
@@ -64,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--all", action="store_true", help="every row in order")
     what.add_argument(
         "--draw", type=Path, nargs="?", const=Path("docs/paper"), metavar="DIR", help="pictures and rows.json, only"
+    )
+    what.add_argument(
+        "--table", action="store_true", help="the document's tables as Markdown, with each row's score card"
     )
     parser.add_argument("--prepared", type=Path, default=Path("data/prepared"), help="folder that prepare made")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where each row has its folder")
