@@ -19,12 +19,13 @@ import numpy as np
 _PEAK: Final = "VmHWM:"
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the options that every benchmark has."""
+def parser(description: str, *, model: bool = True) -> argparse.ArgumentParser:
+    """A parser with the options that every benchmark has, and with ``--model`` if it needs one."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
-    made.add_argument("--model", default="bard", metavar="NAME|PATH", help="checkpoint")
+    if model:
+        made.add_argument("--model", default="bard", metavar="NAME|PATH", help="checkpoint")
     made.add_argument("--out", type=Path, metavar="FILE", help="write the figures there as JSON")
     made.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     return made
@@ -34,7 +35,7 @@ def finish(
     title: str, options: argparse.Namespace, rows: Sequence[tuple[str, str]], figures: Mapping[str, Any]
 ) -> None:
     """Show the rows as a table; keep the figures, with the machine and the options, if a file was named."""
-    where = machine(options.model)
+    where = machine(getattr(options, "model", None))
     width = max(len(name) for name, _ in rows)
     lines = [title, "=" * len(title), *(f"{name:<{width}}  {value}" for name, value in rows), ""]
     lines.append(", ".join(f"{key} {value}" for key, value in where.items()))
@@ -51,15 +52,14 @@ def note(line: str) -> None:
     sys.stderr.flush()
 
 
-def machine(model: str) -> dict[str, str]:
+def machine(model: str | None) -> dict[str, str]:
     """What a figure means nothing without."""
     return {
         "cpu": _cpu(),
         "cores": str(len(os.sched_getaffinity(0))),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "torch": metadata.version("torch"),
-        "model": digest(model),
+        **({"torch": metadata.version("torch"), "model": digest(model)} if model is not None else {}),
     }
 
 

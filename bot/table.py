@@ -164,7 +164,8 @@ class Table:
         if self._outage is not None:
             self._outage.cancel()
         # The pump goes last, since it feeds the thread.
-        await self._supervisor.stop()
+        with about(guild=self.channel.guild.id if self.channel is not None else None, table=self.id):
+            await self._supervisor.stop()
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)

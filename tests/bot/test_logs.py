@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -244,7 +245,9 @@ def test_what_nobody_caught_is_logged_without_secrets(style: str) -> None:
         assert ["a thread" in json.loads(line)["exception"] for line in done.stderr.splitlines()] == [True, False]
 
 
-async def test_a_whole_run_says_who_and_tells_nothing(discord_server: DiscordServer, fake: FakeGenerator) -> None:
+async def test_a_whole_run_says_who_and_tells_nothing(
+    discord_server: DiscordServer, fake: FakeGenerator, tmp_path: Path
+) -> None:
     """The bot as a process, with a rate limit on its answers, of which discord.py logs the address."""
     gm = discord_server.add_member("gm")
     await discord_server.join_voice(gm, discord_server.guild.voice)
@@ -253,7 +256,7 @@ async def test_a_whole_run_says_who_and_tells_nothing(discord_server: DiscordSer
         "DISCORD_TOKEN": BOT_TOKEN,
         "BARDCAST_GENERATOR_URL": fake.url,
         "BARDCAST_TOKEN": CHILDS_TOKEN,
-        "BARDCAST_STORE": ":memory:",
+        "BARDCAST_STORE": str(tmp_path / "store.sqlite3"),
     }
     process = await discord_server.spawn("bot", "run", env=env, output=subprocess.PIPE)
     try:
