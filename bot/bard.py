@@ -1,6 +1,7 @@
 """The Discord client: what is asked and what happens, on its way to the guild that it concerns."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Coroutine
@@ -21,7 +22,7 @@ from bot.settings import Settings
 from bot.store import GuildSettings, PanelPlace, Playing, Store
 from bot.table import Status, Table
 from bot.translator import CatalogTranslator
-from bot.voice import Channel
+from bot.voice import Channel, be_absent
 from generator.protocol import MAX_SEED, Controls, Transition
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,12 @@ class Bard(discord.Client):
             if self._store[guild.id].playing is not None:
                 self._engagement(guild.id).come_back()
                 self._tell_listeners(guild.id)
+            self._mind_presence(guild)
+
+    async def on_resumed(self) -> None:
+        """The gateway is back: what it could not be told meanwhile is told now."""
+        for guild in self.guilds:
+            self._mind_presence(guild)
 
     async def on_guild_remove(self, guild: discord.Guild) -> None:
         """The bot was removed from a guild: what it decided ends with that."""
@@ -252,6 +259,7 @@ class Bard(discord.Client):
                 self._store,
                 hire=lambda wish: self._hire(guild, wish),
                 find=lambda channel: self._find(guild, channel),
+                vanish=lambda: self._vanish(guild),
                 gain=lambda: _gain(self._volume(guild)),
                 patience=lambda: self._patience(guild),
                 changed=lambda: self._tell_listeners(guild),
@@ -278,6 +286,16 @@ class Bard(discord.Client):
         home = self.get_guild(guild)
         found = home.get_channel(channel) if home is not None else None
         return found if isinstance(found, Channel) else None
+
+    def _mind_presence(self, guild: discord.Guild) -> None:
+        if not guild.unavailable and guild.me.voice is not None:
+            self._errand(self._engagement(guild.id).settle())
+
+    async def _vanish(self, guild: int) -> None:
+        home = self.get_guild(guild)
+        if home is not None and not home.unavailable:
+            with contextlib.suppress(discord.DiscordException, OSError):  # then when the gateway is back
+                await be_absent(home)
 
     def _volume(self, guild: int) -> int:
         volume = self._store[guild].settings.volume

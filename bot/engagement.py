@@ -6,7 +6,7 @@ Whatever happens, first what should be so is changed (:attr:`Engagement.playing`
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -35,6 +35,7 @@ class Engagement:
         *,
         hire: Callable[[Wish], Table],
         find: Callable[[int], Channel | None],
+        vanish: Callable[[], Awaitable[None]],
         gain: Callable[[], float],
         patience: Callable[[], Patience],
         changed: Callable[[], None],
@@ -49,6 +50,7 @@ class Engagement:
             store: where what plays is remembered.
             hire: makes a table that plays nowhere yet.
             find: a voice channel by its id, as discord.py knows it now.
+            vanish: has Discord see the bot in no voice channel.
             gain: the guild's volume, 0 to 1.
             patience: how long the guild keeps an empty table.
             changed: called when what plays, or whether it does, is another.
@@ -61,6 +63,7 @@ class Engagement:
         self._store = store
         self._hire = hire
         self._find = find
+        self._vanish = vanish
         self._gain = gain
         self._patience = patience
         self._changed = changed
@@ -226,6 +229,8 @@ class Engagement:
             await self._return(playing)
         if self.table is not None and playing is not None:
             await (self.table.pause() if playing.paused or self.deserted else self.table.resume())
+        if self.table is None:  # nor may people see it there: a leave gets lost when the gateway is away
+            await self._vanish()
         self._changed()
 
     async def _return(self, playing: Playing) -> None:

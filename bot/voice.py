@@ -77,7 +77,7 @@ async def connect(channel: Channel, changed: Callable[[], None]) -> TableVoice:
         with contextlib.suppress(OSError):
             await channel.guild.change_voice_state(channel=None)
     try:
-        await _be_absent(channel.guild)
+        await be_absent(channel.guild)
         return await channel.connect(
             # All that follows a failure is for the supervisor to decide, so discord.py is to try once.
             cls=partial(TableVoice, changed=changed),
@@ -141,7 +141,7 @@ async def leave(voice: discord.VoiceProtocol) -> None:
         log.warning("leaving a voice channel: %s", error)
 
 
-async def _be_absent(guild: discord.Guild) -> None:
+async def be_absent(guild: discord.Guild) -> None:
     """Returns once Discord has said that the bot left: news that came later would end the new connection at once.
 
     A leave that never reached Discord, or that a process before this one had no time for, is made up for: who joins

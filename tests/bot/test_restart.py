@@ -22,7 +22,7 @@ from bot.table import Table
 from generator.moods import Mood
 from generator.protocol import Controls
 from tests.bot.party import party, until
-from tests.discord_server import DiscordServer, Member
+from tests.discord_server import DiscordServer, Member, VoiceState
 
 BLENDED: Final = Controls(Mood("sad"), 5, Mood("town"))
 
@@ -324,6 +324,28 @@ async def test_what_happens_while_it_leaves_changes_nothing(
 
 
 # What is not to be
+
+
+async def test_where_it_has_no_table_nobody_sees_it(
+    discord_server: DiscordServer, fake: FakeGenerator, gm: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leave that Discord never got, because the gateway was away or the process was killed, is made up for."""
+    monkeypatch.setattr("bot.voice._CONFIRMATION_SECONDS", 0.2)
+    home = discord_server.guild
+    stray = VoiceState(home.bot, home.voice, "a session before")
+    home.voice_states[home.bot.user.id] = stray
+    async with party(discord_server, fake) as room:
+        await discord_server.wait_gone()
+        await discord_server.set_voice(stray)
+        await discord_server.faults.ask_reconnect()
+        await discord_server.wait_gone()
+        await room.ask(gm, "sad")
+        begun = len(discord_server.gateway.voice_requests)
+        await discord_server.faults.ask_reconnect()
+        await until(lambda: discord_server.gateway.session_of(home.id).resumes == 2, "the second resume")
+        await room.hears("sad")
+        await room.bard.silence(room.guild)
+        assert [channel for _, channel in discord_server.gateway.voice_requests[begun:]] == [None]
 
 
 async def test_kicked_it_forgets_and_says_so(
