@@ -253,11 +253,12 @@ class VoiceServer:
 
     def grant(self, guild: Guild, session_id: str) -> Json:
         """A new right to connect (older ones of this guild end); returns VOICE_SERVER_UPDATE."""
+        self.revoke(guild)
         grant = self._grants[guild.id] = Grant(guild, session_id, uuid4().hex)
         return {"token": grant.token, "guild_id": str(guild.id), "endpoint": self.endpoint}
 
     def revoke(self, guild: Guild) -> None:
-        """The bot has left: what it was granted ends."""
+        """What the bot was granted ends: it has left, or another grant takes its place."""
         self._grants.pop(guild.id, None)
         for connection in self.connections:
             if connection.grant.guild is guild:
