@@ -326,8 +326,6 @@ class Supervisor:
         pause = REJOIN_PAUSES[min(self._attempts, len(REJOIN_PAUSES) - 1)]
         self._next_attempt = self._clock() + pause * self._rng.uniform(0.8, 1.2)
 
-    # What is told and counted
-
     def _notice(self, sentence: Sentence | None) -> None:
         """Tells the GM, once until there is music again."""
         if sentence is not None and sentence.text not in self._told:
@@ -336,11 +334,9 @@ class Supervisor:
 
     def _count_due(self, due: bool) -> None:
         now = self._clock()
-        if due and self._due_since is None:
-            self._due_since = now
-        elif not due and self._due_since is not None:
+        if self._due_since is not None:
             self._due_seconds += now - self._due_since
-            self._due_since = None
+        self._due_since = now if due else None
 
 
 def _deleted(channel: Channel) -> Sentence:

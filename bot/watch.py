@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from bot.bard import Bard
-from bot.errors import BotError
+from bot.errors import SettingsError
 from bot.metrics import CONTENT_TYPE, page
 
 HOST: Final = "127.0.0.1"
@@ -19,7 +19,7 @@ async def watched(bard: Bard, port: int | None) -> AsyncIterator[int | None]:
     """Inside, the port is open; its number. None: there is none, and nothing listens.
 
     Raises:
-        BotError: the port is taken.
+        SettingsError: the port is taken.
     """
     if port is None:
         yield None
@@ -43,7 +43,7 @@ async def watched(bard: Bard, port: int | None) -> AsyncIterator[int | None]:
         try:
             await web.TCPSite(runner, HOST, port).start()
         except OSError as error:
-            raise BotError(
+            raise SettingsError(
                 f"Port {port} of {HOST} can't be had for metrics ({error.strerror}): set BARDCAST_METRICS_PORT to "
                 "another one, or leave it out."
             ) from None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from bot.errors import BotError, SettingsError
+from bot.errors import SettingsError
 from bot.fake import FakeGenerator
 from bot.latency import LatencyMeter
 from bot.settings import load_settings
@@ -130,7 +130,7 @@ async def test_the_port_is_closed_at_the_end_and_off_by_default(
             assert port is None
         async with watched(found.bard, 0) as port:
             assert port is not None
-            with pytest.raises(BotError, match=rf"Port {port} .*BARDCAST_METRICS_PORT"):
+            with pytest.raises(SettingsError, match=rf"Port {port} .*BARDCAST_METRICS_PORT"):
                 async with watched(found.bard, port):
                     pass
         with socket.socket() as probe:
