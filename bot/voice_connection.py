@@ -149,6 +149,15 @@ class _Connection(VoiceConnectionState):
         self._left = True
         await super()._voice_disconnect()
 
+    async def _wait_for_state(
+        self, state: ConnectionFlowState, *other_states: ConnectionFlowState, timeout: float | None = None
+    ) -> None:
+        # discord.py looks, and begins to listen one turn of the loop later. Discord's two answers to a join come close
+        # together, and when the second came in that turn it was missed, and the join took 10 s.
+        async with asyncio.timeout(timeout):
+            while self.state not in (state, *other_states):
+                await self._state_event.wait()
+
     def _create_socket(self) -> None:
         self.socket = _WakingSocket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setblocking(False)

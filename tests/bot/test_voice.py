@@ -1,3 +1,4 @@
+import asyncio
 import select
 import socket
 import threading
@@ -5,11 +6,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from discord.voice_state import ConnectionFlowState
 
 from bot.handshake import STUCK_SECONDS, WORTH_A_WORD_SECONDS, Handshake
 from bot.opus import SILENCE
 from bot.voice import HopelessVoiceError, refusal
-from bot.voice_connection import TableVoice, _WakingSocket
+from bot.voice_connection import TableVoice, _Connection, _WakingSocket
 from generator.protocol import FRAME_SAMPLES
 
 
@@ -113,3 +115,20 @@ class TestHandshake:
         assert handshake.follow(self.connection(encrypted=encrypted, others=others)) is None
         assert handshake.follow(waiting) is None
         assert not handshake.stuck
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_two_answers_that_come_close_together_are_both_heard(turns: int) -> None:
+    """However many turns of the loop lie between them."""
+    connection = _Connection.__new__(_Connection)
+    connection._state = ConnectionFlowState.set_guild_voice_state
+    connection._state_event, connection._connected = asyncio.Event(), threading.Event()
+    waiting = asyncio.create_task(connection._wait_for_state(ConnectionFlowState.got_both_voice_updates))
+    for _ in range(6):
+        await asyncio.sleep(0)
+    connection.state = ConnectionFlowState.got_voice_state_update
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    connection.state = ConnectionFlowState.got_both_voice_updates
+    async with asyncio.timeout(1.0):
+        await waiting
