@@ -150,7 +150,10 @@ class _Connection(VoiceConnectionState):
         await super()._voice_disconnect()
 
     async def _wait_for_state(
-        self, state: ConnectionFlowState, *other_states: ConnectionFlowState, timeout: float | None = None
+        self,
+        state: ConnectionFlowState,
+        *other_states: ConnectionFlowState,
+        timeout: float | None = None,  # noqa: ASYNC109 - discord.py's own signature
     ) -> None:
         # discord.py looks, and begins to listen one turn of the loop later. Discord's two answers to a join come close
         # together, and when the second came in that turn it was missed, and the join took 10 s.

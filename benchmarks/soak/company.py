@@ -177,26 +177,28 @@ class Company:
         self.scenes = changed if surely else self.scenes | changed
 
     def count(self) -> None:
-        """Who listens now; to be called after whatever happens."""
+        """Who listens now; to be called after whatever happens. While the gateway is away the bot can't know it."""
         now = time.monotonic()
+        before = by_now(self.scenes, now)
 
         def counted(scene: Scene) -> Scene:
             state = self.guild.voice_states.values()
             here = [s for s in state if scene.music and s.channel and s.channel.id == scene.music.channel]
             return scene.counted(sum(not s.self_deaf and not s.member.user.bot for s in here), now)
 
-        self.scenes = {counted(scene) for scene in self.scenes}
+        self.scenes = {counted(scene) for scene in before} | (set() if self.present else before)
 
     # What is so
 
+    @property
+    def present(self) -> bool:
+        """Whether the bot has a gateway session, and a socket to it."""
+        sessions = [s for s in self.server.gateway.sessions.values() if s.ws is not None and not s.ws.closed]
+        return any(session.serves(self.guild.id) for session in sessions)
+
     async def healthy(self) -> None:
-        """Returns when the bot has a gateway session, and had time to hear what it missed."""
-
-        def there() -> bool:
-            sessions = [s for s in self.server.gateway.sessions.values() if s.ws is not None and not s.ws.closed]
-            return any(session.serves(self.guild.id) for session in sessions)
-
-        await self.server.changes.until(there, timeout=SETTLE_SECONDS, what="the bot at the gateway")
+        """Returns when the bot is at the gateway, and had time to hear what it missed."""
+        await self.server.changes.until(lambda: self.present, timeout=SETTLE_SECONDS, what="the bot at the gateway")
         await asyncio.sleep(_HEALTHY_SECONDS)
 
     async def settle(self) -> float:
@@ -212,7 +214,6 @@ class Company:
             self.count()
             now = time.monotonic()
             heard = listen(self.server, self.guild)
-            self.scenes = by_now(self.scenes, now)
             agreeing = {scene for scene in self.scenes if self._agrees(scene, heard, now)}
             if agreeing:
                 break

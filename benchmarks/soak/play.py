@@ -167,7 +167,7 @@ class Stage:
                 return
             if time.monotonic() > until:
                 raise Violation(f"the generator plays {asked}; due: {due}")
-            await asyncio.sleep(0.1)
+            await together([company.settle() for company in self.companies])  # a table may have ended meanwhile
 
     async def interlude(self) -> None:
         """All tables end; then nothing is left of them."""
