@@ -16,11 +16,10 @@ from bot.client import Backoff, Endpoint, Wish
 from bot.engagement import Engagement
 from bot.errors import VoiceError
 from bot.localisation import Sentence, language_of
-from bot.logs import about
 from bot.permissions import require_gm
 from bot.settings import Settings
 from bot.store import GuildSettings, PanelPlace, Playing, Store
-from bot.table import Status, Table
+from bot.table import Table
 from bot.translator import CatalogTranslator
 from bot.voice import Channel, be_absent
 from generator.protocol import MAX_SEED, Controls, Transition
@@ -80,11 +79,10 @@ class Bard(discord.Client):
 
     async def on_guild_available(self, guild: discord.Guild) -> None:
         """A guild is there: after the start, and after a session that could not be resumed. Back to its table."""
-        with about(guild=guild.id):
-            if self._store[guild.id].playing is not None:
-                self._engagement(guild.id).come_back()
-                self._tell_listeners(guild.id)
-            self._mind_presence(guild)
+        if self._store[guild.id].playing is not None:
+            self._engagement(guild.id).come_back()
+            self._tell_listeners(guild.id)
+        self._mind_presence(guild)
 
     async def on_resumed(self) -> None:
         """The gateway is back: what it could not be told meanwhile is told now."""
@@ -93,8 +91,7 @@ class Bard(discord.Client):
 
     async def on_guild_remove(self, guild: discord.Guild) -> None:
         """The bot was removed from a guild: what it decided ends with that."""
-        with about(guild=guild.id):
-            await self._engagement(guild.id).end()
+        await self._engagement(guild.id).end()
         del self._store[guild.id]
         self._engagements.pop(guild.id, None)
 
@@ -105,11 +102,10 @@ class Bard(discord.Client):
         engagement = self._engagements.get(member.guild.id)
         if engagement is None:
             return
-        with about(guild=member.guild.id):
-            if member.id == member.guild.me.id and after.channel is not None:
-                engagement.dragged(after.channel.id)
-            else:
-                engagement.count()
+        if member.id == member.guild.me.id and after.channel is not None:
+            engagement.dragged(after.channel.id)
+        else:
+            engagement.count()
 
     # What commands and panel ask
 
@@ -117,15 +113,9 @@ class Bard(discord.Client):
         """The guild's table, if the bot is at one; after a restart there may be none yet though something plays."""
         return self._engagement(guild.id).table
 
-    def statuses(self) -> dict[int, Status]:
-        """How the tables fare, by the id of their guild."""
-        tables = {guild: engagement.table for guild, engagement in self._engagements.items()}
-        return {guild: table.status() for guild, table in tables.items() if table is not None}
-
-    @property
-    def at_gateway(self) -> bool:
-        """Whether Discord has let the bot in, and every line to it stands."""
-        return self.is_ready() and not self.is_closed() and self.ws.open
+    def tables(self) -> dict[int, Table]:
+        """All at which the bot is, by the id of their guild."""
+        return {guild: found.table for guild, found in self._engagements.items() if found.table is not None}
 
     def playing(self, guild: discord.Guild) -> Playing | None:
         """What the guild should hear, since when, and whether the GM paused it."""
@@ -260,7 +250,7 @@ class Bard(discord.Client):
                 hire=lambda wish: self._hire(guild, wish),
                 find=lambda channel: self._find(guild, channel),
                 vanish=lambda: self._vanish(guild),
-                gain=lambda: _gain(self._volume(guild)),
+                gain=lambda: self._gain(guild),
                 patience=lambda: self._patience(guild),
                 changed=lambda: self._tell_listeners(guild),
                 settle=lambda: self._errand(self._engagement(guild).settle()),
@@ -301,6 +291,10 @@ class Bard(discord.Client):
         volume = self._store[guild].settings.volume
         return self._defaults.volume if volume is None else volume
 
+    def _gain(self, guild: int) -> float:
+        """Loudness is heard by the logarithm: by the square, 50 % is 12 dB down, which sounds like half."""
+        return (self._volume(guild) / 100) ** 2
+
     def _patience(self, guild: int) -> Patience:
         own, default = self._store[guild].settings, self._defaults
         return Patience(
@@ -313,7 +307,7 @@ class Bard(discord.Client):
         engagement = self._engagement(guild)
         engagement.patience_changed()
         if engagement.table is not None:
-            engagement.table.set_volume(_gain(self._volume(guild)))
+            engagement.table.set_volume(self._gain(guild))
         self._tell_listeners(guild)
 
     def _tell_listeners(self, guild: int) -> None:
@@ -334,10 +328,16 @@ class Bard(discord.Client):
         log.warning("nobody could be told: %s", sentence)
 
     def _errand(self, work: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                log.exception("an errand failed")
+
         if self._leaving:  # what is begun now would outlive the client
             work.close()
             return
-        task = asyncio.get_running_loop().create_task(_finish(work))
+        task = asyncio.get_running_loop().create_task(run())
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
 
@@ -348,20 +348,3 @@ class ShardedBard(Bard, discord.AutoShardedClient):
     With one session it would do too, but after an outage discord.py's sharded client begins a new one where the plain
     client resumes; and a new session costs the voice connections.
     """
-
-    @property
-    def at_gateway(self) -> bool:
-        """Whether Discord has let the bot in, and every line to it stands."""
-        return self.is_ready() and not self.is_closed() and not any(shard.is_closed() for shard in self.shards.values())
-
-
-async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except Exception:
-        log.exception("an errand failed")
-
-
-def _gain(percent: int) -> float:
-    """Loudness is heard by the logarithm: by the square, 50 % is 12 dB down, which sounds like half."""
-    return (percent / 100) ** 2

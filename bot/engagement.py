@@ -15,6 +15,7 @@ from bot.attendance import Attendance, Clock, Patience, Presence, listeners
 from bot.client import Backoff, Wish
 from bot.errors import NothingPlays, VoiceError
 from bot.localisation import Sentence
+from bot.logs import about
 from bot.store import Playing, Store
 from bot.table import Table
 from bot.voice import Channel, check
@@ -195,7 +196,8 @@ class Engagement:
         if playing is None:
             return
         if self._find(playing.channel) is None:
-            log.info("the channel that had music is gone: it is forgotten")
+            with about(guild=self._guild):
+                log.info("the channel that had music is gone: it is forgotten")
             self._want(None)
             self._request_settle()
         elif self._attendance is None:
@@ -205,8 +207,9 @@ class Engagement:
 
     async def settle(self) -> None:
         """Brings about what should be so."""
-        async with self._lock:
-            await self._settle()
+        with about(guild=self._guild):
+            async with self._lock:
+                await self._settle()
 
     async def close(self) -> None:
         """Leaves the channel for good; what played is remembered."""

@@ -13,6 +13,7 @@ from bot.answers import Interaction
 from bot.bard import Bard
 from bot.errors import BotError
 from bot.localisation import Sentence
+from bot.logs import about
 from bot.permissions import require_member
 from bot.store import PanelPlace
 from bot.thumbnail import SECONDS, thumbnail
@@ -67,6 +68,10 @@ class PanelMessages:
         if guild.id in self._news:
             self._news[guild.id].set()
             return
+        with about(guild=guild.id):
+            await self._follow(guild)
+
+    async def _follow(self, guild: discord.Guild) -> None:
         news = self._news[guild.id] = asyncio.Event()
         news.set()
         try:

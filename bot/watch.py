@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+import discord
 from aiohttp import web
 
 from bot.bard import Bard
@@ -12,6 +13,15 @@ from bot.metrics import CONTENT_TYPE, page
 
 HOST: Final = "127.0.0.1"
 _CLOSE_SECONDS: Final = 0.5
+
+
+def at_gateway(bard: Bard) -> bool:
+    """Whether Discord has let the bot in, and every line to it stands."""
+    if not bard.is_ready() or bard.is_closed():
+        return False
+    if isinstance(bard, discord.AutoShardedClient):
+        return not any(shard.is_closed() for shard in bard.shards.values())
+    return bard.ws.open
 
 
 @asynccontextmanager
@@ -27,12 +37,13 @@ async def watched(bard: Bard, port: int | None) -> AsyncIterator[int | None]:
 
     async def healthz(_: web.Request) -> web.Response:
         """Not healthy is a bot that Discord can't reach; a generator that is away is not the bot's illness."""
-        ready = bard.at_gateway
-        body = {"status": "ok" if ready else "not connected to Discord", "tables": len(bard.statuses())}
+        ready = at_gateway(bard)
+        body = {"status": "ok" if ready else "not connected to Discord", "tables": len(bard.tables())}
         return web.json_response(body, status=200 if ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
-        text = page(bard.statuses(), len(bard.guilds), bard.at_gateway)
+        statuses = {guild: table.status() for guild, table in bard.tables().items()}
+        text = page(statuses, len(bard.guilds), at_gateway(bard))
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     app = web.Application()

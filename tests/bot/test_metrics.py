@@ -14,7 +14,7 @@ from bot.errors import SettingsError
 from bot.fake import FakeGenerator
 from bot.latency import LatencyMeter
 from bot.settings import load_settings
-from bot.watch import watched
+from bot.watch import at_gateway, watched
 from generator.moods import Mood
 from generator.protocol import FRAME_SECONDS, MoodLands
 from tests.bot.party import Party, party, until
@@ -90,7 +90,7 @@ async def test_tables_are_told_of_while_they_last() -> None:
         listener = server.listener_of(first)
         assert abs(before["bardcast_table_frames_total", first.id, "sent"] - len(listener.packets)) < 100
 
-        await until(lambda: found.bard.statuses()[first.id].holding, "the buffer to run dry")
+        await until(lambda: found.bard.tables()[first.id].status().holding, "the buffer to run dry")
         after = await watcher.metrics()
         assert after["bardcast_table_frames_total", first.id, "held"] > 0
         for kind in ("expected", "sent"):
@@ -110,10 +110,10 @@ async def test_health_is_the_line_to_discord(discord_server: DiscordServer, fake
         await fake.leave()  # not the bot's illness
         assert await watcher.health() == 200
         with discord_server.faults.network_gone():
-            await until(lambda: not found.bard.at_gateway, "the gateway to be gone")
+            await until(lambda: not at_gateway(found.bard), "the gateway to be gone")
             assert await watcher.health() == 503
             assert (await watcher.metrics())["bardcast_bot_ready", None, None] == 0
-        await until(lambda: found.bard.at_gateway, "the gateway to be back", 20)
+        await until(lambda: at_gateway(found.bard), "the gateway to be back", 20)
         assert await watcher.health() == 200
 
 
