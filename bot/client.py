@@ -255,7 +255,8 @@ class GeneratorClient:
             )
         try:
             # Not "sent before": a change that the last server took and never played is still to be made.
-            changed = self._reopen or self._landed != self._wish.controls
+            other_volume = self._sent is not None and self._sent.volume != self._wish.volume
+            changed = self._reopen or other_volume or self._landed != self._wish.controls
             start = self._start = self._listener.stream_begins(changed=changed)
             self._reopen = False
             wish = self._sent = self._wish

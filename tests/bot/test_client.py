@@ -133,6 +133,18 @@ async def test_a_change_does_not_wait_until_what_an_earlier_stream_sent_was_hear
     assert len(fake.opens) == 3
 
 
+async def test_a_volume_that_was_asked_while_away_is_heard_at_once(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator
+) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    await fake.leave()
+    await until(lambda: any(isinstance(event, Away) for event in ear.events))
+    client.set_volume(0.1)
+    await fake.come()
+    await until(lambda: len(fake.opens) == 2)
+    assert (fake.opens[1].start, fake.opens[1].volume) == (LEAD_FRAMES, 0.1)
+
+
 async def test_what_was_asked_while_away_is_what_it_opens_with(
     client: GeneratorClient, ear: Ear, fake: FakeGenerator
 ) -> None:
