@@ -63,7 +63,9 @@ async def play(generator: Mapping[str, str], minutes: float, changes: int, seed:
         async with DiscordServer() as discord:
             gm = discord.add_member("gm")
             await discord.join_voice(gm, discord.guild.voice)
-            env = {"DISCORD_TOKEN": TOKEN, "BARDCAST_VOLUME": "100", FILE: str(landings), **generator}
+            store = str(Path(folder) / "bardcast.sqlite3")
+            env = {"DISCORD_TOKEN": TOKEN, "BARDCAST_VOLUME": "100", "BARDCAST_STORE": store, FILE: str(landings)}
+            env |= generator
             begun = time.monotonic()
             process = await discord.spawn("benchmarks.observed_bot", "run", env=env)
             try:
