@@ -362,9 +362,9 @@ def test_a_change_in_the_middle_of_a_slow_one_goes_to_the_newest(into: int, way:
     client.fill(ear + AHEAD_FRAMES)
     chunk = client.take(client.stream.change(SAD, still(ear), way))
     reach = ear + 5 + HANDOVER
-    assert chunk.start in (
-        [first.next_beat(at) for at in (reach, reach + 1)] if way == "sudden" else [first.next_bar(reach)]
-    )
+    # The cost of a window is a mean of measurements, which may round to a frame more.
+    following = first.next_beat if way == "sudden" else first.next_bar
+    assert chunk.start in {following(reach), following(reach + 1)}
     new = client.stream.section
     assert new.controls == SAD
     assert new.tonic(chunk.start) == first.tonic(chunk.start)
