@@ -5,6 +5,8 @@ Run in place of ``bot`` by ``benchmarks.soak``. On SIGUSR1 it writes its tasks a
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import json
 import os
 import signal
@@ -38,7 +40,10 @@ CLIENT: Final[dict[str, Any]] = {"heartbeat_timeout": 8.0, "guild_ready_timeout"
 
 
 def census(*_: object) -> None:
-    """Writes down who is there."""
+    """Writes down who is there; gives back the memory that nobody holds, which glibc keeps in arenas, thread by thread."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # it is another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     tasks = [f"{task.get_name()}: {_work(task)}" for task in asyncio.all_tasks(asyncio.get_running_loop())]
     body = {"tasks": sorted(tasks), "threads": sorted(thread.name for thread in threading.enumerate())}
     path = Path(os.environ[FILE])

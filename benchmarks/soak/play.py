@@ -28,6 +28,7 @@ LEAVE_AFTER: Final = 20
 INTERLUDE: Final = 40  #: steps until all tables end, and what the bot holds is counted
 LEAK_SECONDS: Final = 45.0  #: until what is let go is gone: connections that wait for work, closing handshakes
 GATEWAY_REQUESTS: Final = 120  #: that Discord takes in a minute of one session
+GROWTH_MIB: Final = 25  #: of memory that is held, from a process's first interlude on; 5 were seen
 HEARTBEAT_MS: Final = 1_000
 _TRAIL: Final = 80
 
@@ -187,7 +188,10 @@ class Stage:
             if time.monotonic() > until:
                 raise Violation(f"left behind: {leaks}")
             await asyncio.sleep(0.5)
-        self.soak.rss[-1].append(round(census.rss, 1))
+        life = self.soak.rss[-1]
+        life.append(round(census.rss, 1))
+        if life[-1] - life[0] > GROWTH_MIB:
+            raise Violation(f"memory grows: {life} MiB")
         self._note(f"held: {census.rss:.0f} MiB, {census.held['file descriptor']} file descriptors")
         for place, company in enumerate(self.companies):
             await people.come_home(company, random.Random(place))  # noqa: S311
