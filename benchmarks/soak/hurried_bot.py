@@ -40,7 +40,7 @@ CLIENT: Final[dict[str, Any]] = {"heartbeat_timeout": 8.0, "guild_ready_timeout"
 
 
 def census(*_: object) -> None:
-    """Writes down who is there; gives back the memory that nobody holds, which glibc keeps in arenas, thread by thread."""
+    """Writes down who is there; gives back the memory that nobody holds and that glibc keeps, thread by thread."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # it is another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
