@@ -10,12 +10,12 @@ import numpy as np
 
 from benchmarks.report import finish, note, parser, spread
 from generator.checkpoint import load_checkpoint
-from generator.composer import Section
 from generator.engine import Engine, GenerationError, State, Window
 from generator.loudness import lufs
 from generator.moods import MOODS, Mood
 from generator.protocol import Controls
 from generator.sample import Order, Pcm, render
+from generator.section import Section
 from generator.stream import Player
 from training.evaluation.defects import LEAST_MOVEMENT_DB, QUIET_DBFS, is_blank, level, movement, plants
 

@@ -17,7 +17,7 @@ from generator.denoiser import Denoiser
 from generator.engine import Engine, load_engine
 from generator.moods import MOODS
 from generator.plan import BASS, CHROMA, LOUDNESS, ONSET
-from generator.sampling import dpm_solver_2m, uniform_times
+from generator.sampling import dpm_solver_2m
 from training.data import TARGET_RMS
 from training.manifest import Manifest, Track, load_manifest
 
@@ -30,9 +30,9 @@ def follow(engine: Engine, wave: Tensor, mood: int, seed: int, *, with_plan: boo
     denoiser = Denoiser(engine.network, config, engine.schedule, mood, plan if with_plan else None, None, engine.bf16)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        made = dpm_solver_2m(
-            denoiser, engine.schedule, lambda: torch.randn(mel.shape, generator=random), uniform_times(engine.steps)
-        )[0]
+        made = dpm_solver_2m(denoiser, engine.schedule, lambda: torch.randn(mel.shape, generator=random), engine.times)[
+            0
+        ]
     sound = engine.vocoder(made, random)
     heard = analysis(sound[None], engine.mel(sound[None]))[0]
     return {

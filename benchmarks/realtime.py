@@ -6,8 +6,6 @@ serve`` in a process of its own, asked for as many windows as fast as it can sen
 
 import argparse
 import asyncio
-import re
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,19 +15,10 @@ import aiohttp
 import torch
 
 from benchmarks.report import finish, note, parser, peak_rss, spread
+from benchmarks.served import listen, serving
 from generator.engine import Engine, load_engine
 from generator.moods import MOODS
-from generator.protocol import (
-    FRAME_SECONDS,
-    Controls,
-    Open,
-    Opened,
-    Pace,
-    Playhead,
-    decode_server,
-    encode,
-    unpack_frame,
-)
+from generator.protocol import FRAME_SECONDS, Controls, Open
 from generator.stream import Stream
 
 Figures = dict[str, Any]
@@ -88,55 +77,16 @@ def measure_windows(engine: Engine, windows: int, seed: int) -> Figures:
 
 async def measure_service(model: str, threads: int | None, windows: int, seed: int) -> Figures:
     """The same as a service: how long it takes to start and to open a stream, and its peak of memory."""
-    extra = [] if threads is None else ["--threads", str(threads)]
-    command = ["-m", "generator", "serve", "--port", "0", "--model", model, "--exit-with-stdin", *extra]
-    begun = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        line = await asyncio.wait_for(process.stdout.readline(), 120) if process.stdout else b""
-        match = re.search(rb"listening on (\S+)", line)
-        if match is None:
-            raise SystemExit("the generator did not start; it says above why")
-        started = time.perf_counter() - begun
-        url = f"http://{match.group(1).decode()}/v1/stream"
-        async with aiohttp.ClientSession() as session:
-            cold, _ = await _play(session, url, Open(MOODS[0], seed), 1)
-            warm, paces = await _play(session, url, Open(MOODS[1], seed + 1), windows)
+    async with serving(model, threads=threads) as service, aiohttp.ClientSession() as session:
+        cold = await listen(session, service.url, Open(MOODS[0], seed), bool)
+        warm = await listen(session, service.url, Open(MOODS[1], seed + 1), lambda paces: len(paces) > windows)
         return {
-            "start_seconds": started,
-            "first_frame_cold_seconds": cold,
-            "first_frame_warm_seconds": warm,
-            "real_time_factor": sum(pace.audio_seconds for pace in paces) / sum(pace.compute_seconds for pace in paces),
-            "peak_rss_mib": peak_rss(process.pid),
+            "start_seconds": service.start_seconds,
+            "first_frame_cold_seconds": cold.first_seconds,
+            "first_frame_warm_seconds": warm.first_seconds,
+            "real_time_factor": warm.audio_seconds / warm.compute_seconds,
+            "peak_rss_mib": peak_rss(service.pid),
         }
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def _play(session: aiohttp.ClientSession, url: str, opening: Open, windows: int) -> tuple[float, list[Pace]]:
-    """Seconds from the opening to the first frame; what the windows cost."""
-    first, paces, newest = float("nan"), [], 0
-    begun = time.perf_counter()
-    async with session.ws_connect(url) as socket:
-        await socket.send_str(encode(opening))
-        async for message in socket:
-            if message.type is aiohttp.WSMsgType.BINARY:
-                newest, _ = unpack_frame(message.data)
-                if newest == 0:
-                    first = time.perf_counter() - begun
-            elif isinstance(event := decode_server(message.data), Pace):
-                paces.append(event)
-                # A listener without patience: whatever has come is taken for played.
-                await socket.send_str(encode(Playhead(newest)))
-            elif not isinstance(event, Opened) and event.type == "problem":
-                raise SystemExit(f"the generator reports: {message.data}")
-            if len(paces) > windows and newest > 0:
-                break
-    return first, paces
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -46,7 +46,8 @@ def _serve(options: argparse.Namespace) -> int:
 
     settings = load_settings(os.environ, host=options.host, port=options.port, token_file=options.token_file)
     with bind(settings.host, settings.port) as bound:
-        player = _load(options)
+        load = _loader(options)
+        player = load(options.model)
         player.stream(0, Controls(MOODS[0])).advance()  # the first window is the slowest: before anybody waits for it
 
         import torch
@@ -54,9 +55,9 @@ def _serve(options: argparse.Namespace) -> int:
         from generator.service import create_app
 
         streams = options.max_streams or (GPU_STREAMS if torch.cuda.is_available() else CPU_STREAMS)
-        app = create_app(player, replace(settings, max_streams=streams))
-        serve(app, bound, exit_with_stdin=options.exit_with_stdin)
-    if app.state.worker.alive:
+        app = create_app(player, replace(settings, max_streams=streams), options.model, load)
+        serve(app, bound, on_hangup=app.state.reload, exit_with_stdin=options.exit_with_stdin)
+    if any(worker.alive for worker in app.state.workers):
         # A window that is being computed can't be stopped, and torch's thread would abort the interpreter's own exit.
         logging.shutdown()
         os._exit(0)
@@ -76,7 +77,7 @@ def _sample(options: argparse.Namespace) -> int:
         options.format,
     )
     open_folder(order.out)
-    player = _load(options)
+    player = _loader(options)(options.model)
     live = sys.stderr.isatty()
 
     def progress(clip: int, seconds: float) -> None:
@@ -92,7 +93,8 @@ def _sample(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load(options: argparse.Namespace) -> "Player":
+def _loader(options: argparse.Namespace) -> "Callable[[str], Player]":
+    """What makes a player of a model's name or path."""
     import torch
 
     from generator.engine import load_engine
@@ -100,7 +102,7 @@ def _load(options: argparse.Namespace) -> "Player":
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    return Player(load_engine(options.model))
+    return lambda model: Player(load_engine(model))
 
 
 def _parser() -> argparse.ArgumentParser:

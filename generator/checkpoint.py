@@ -20,11 +20,11 @@ from generator.errors import GeneratorError
 from generator.moods import MOODS
 
 FORMAT: Final = "bardcast-1"
-METADATA: Final = frozenset({"format", "config", "moods", "digest"})
 DTYPES: Final = frozenset({torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64})
 SHIPPED: Final = ("bard",)  #: models inside the package
 
-_UNREADABLE: Final = (
+#: What reading a file that is no model can raise.
+UNREADABLE: Final = (
     safetensors.SafetensorError,
     AttributeError,  # safetensors: a data type that this torch lacks
     KeyError,
@@ -62,19 +62,24 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint whole or not at all: a temporary file beside it, then a rename."""
+    """Write a checkpoint whole or not at all."""
     metadata = {
         "format": FORMAT,
         "config": json.dumps(checkpoint.config.to_json()),
         "moods": json.dumps(MOODS),
     }
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in checkpoint.tensors.items()}
-    metadata["digest"] = _digest(metadata, tensors)
+    write_tensors(path, metadata, checkpoint.tensors)
+
+
+def write_tensors(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+    """Write a file whole or not at all: a temporary one beside it, then a rename. A digest is added to ``metadata``."""
+    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    signed = {**metadata, "digest": _digest(metadata, plain)}
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
     try:
-        save_file(tensors, temporary, metadata)
+        save_file(plain, temporary, signed)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     finally:
@@ -94,30 +99,56 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
 
 
 def _read(path: Path) -> Checkpoint:
+    metadata, tensors = read_tensors(path, FORMAT, frozenset({"config", "moods"}))
+    try:
+        moods = tuple(json.loads(metadata["moods"]))
+        config = ModelConfig.from_json(json.loads(metadata["config"]))
+    except UNREADABLE as error:
+        raise CheckpointError(damaged(path, error)) from error
+    if moods != MOODS:
+        raise CheckpointError(f"{path}: made for other moods ({', '.join(map(str, moods))}); train it again")
+    return Checkpoint(config, tensors)
+
+
+def read_tensors(path: Path, made: str, fields: frozenset[str]) -> tuple[Mapping[str, str], dict[str, Tensor]]:
+    """What :func:`write_tensors` wrote.
+
+    Args:
+        path: the file.
+        made: its format.
+        fields: what it says of itself, apart from its format and digest.
+
+    Returns:
+        Its metadata and its tensors, all of them finite.
+
+    Raises:
+        CheckpointError: it is missing, damaged, truncated, or of another format.
+    """
     try:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such model; give a .safetensors file or one of: {', '.join(SHIPPED)}")
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise CheckpointError(f"{path}: a safetensors file, but not a Bardcast model ({FORMAT})")
-            if unknown := sorted(metadata.keys() - METADATA):
+            if metadata.get("format") != made:
+                raise CheckpointError(f"{path}: a safetensors file, but not a Bardcast model ({made})")
+            if unknown := sorted(metadata.keys() - fields - {"format", "digest"}):
                 raise ValueError(f"it says {unknown[0]!r} of itself")
-            moods = tuple(json.loads(metadata["moods"]))
-            config = ModelConfig.from_json(json.loads(metadata["config"]))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         if foreign := [key for key, value in tensors.items() if value.dtype not in DTYPES]:
             raise ValueError(f"{foreign[0]} holds {tensors[foreign[0]].dtype}")
         # Files from before there were digests lack one.
         if "digest" in metadata and metadata["digest"] != _digest(metadata, tensors):
             raise ValueError("its content is not what was written")
-    except _UNREADABLE as error:
-        raise CheckpointError(f"{path}: damaged or not a Bardcast model ({error}); fetch or train it again") from error
-    if moods != MOODS:
-        raise CheckpointError(f"{path}: made for other moods ({', '.join(map(str, moods))}); train it again")
+    except UNREADABLE as error:
+        raise CheckpointError(damaged(path, error)) from error
     if broken := [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise CheckpointError(f"{path}: not finite in {broken[0]}; the training that wrote it went wrong")
-    return Checkpoint(config, tensors)
+    return metadata, tensors
+
+
+def damaged(path: Path, error: BaseException) -> str:
+    """The sentence for a file that can't be read."""
+    return f"{path}: damaged or not a Bardcast model ({error}); fetch or train it again"
 
 
 def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

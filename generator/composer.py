@@ -1,18 +1,12 @@
-"""What to play: key, chords, melody and figure in each mood's style, written as a plan. Torch-free.
+"""What to play, as a plan: a section's notes, and how they would be heard in a recording. Torch-free.
 
 The composer has no memory. A plan is a pure function of a :class:`Section` and a place in it, so any stretch of an
 endless piece can be written at any time, by anyone, in any order: that is what makes a window of the stream a pure
 function too.
 
-A section is laid out in bars; four bars make a phrase, four phrases a strophe of the form A A B A. A phrase that
-returns keeps its chords and its melody's skeleton and varies the ornaments. Every strophe draws new material, and from
-the second on may move to a neighbouring key.
-
-A slow change of mood is a section of its own, the bridge: it leads into another on a bar line, and on its way tempo and
-figure lie halfway between the two while loudness, brightness and the mood itself move from the one to the other.
-
-Musical time is counted in whole numbers: a tempo is a whole number of quarter beats a minute and a frame is 1/3000 of a
-minute, so a beat falls into the same frame whoever asks, from wherever, however long the stream has run.
+The network learnt from plans that were measured of recordings, where a note is no number but a stroke that dies away:
+it raises onsets, loudness and brightness together, its pitch stands out while it sounds, and all between the notes is
+never quite still. So the notes are played before they are written down.
 """
 
 from dataclasses import dataclass, replace
@@ -22,146 +16,46 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from generator.moods import MOODS, Mood
+from generator.moods import MOODS
 from generator.plan import BASS, BRIGHTNESS, CHROMA, FEATURES, LOUDNESS, ONSET, ONSET_PARTS
-from generator.protocol import FRAMES_PER_SECOND, Controls
-from generator.style import Style, mix
+from generator.protocol import FRAMES_PER_SECOND
+from generator.score import Notes, Voice, phrase
+from generator.section import STEP, Section
+from generator.style import Style
 
 Array = NDArray[np.float32]
+Values = NDArray[np.float64]
 
 COLUMN_FRAMES: Final = 4  #: wire frames that one column of a plan covers: 80 ms, an onset in each
-HALF_BEAT: Final = 60 * FRAMES_PER_SECOND * 2  #: frames times quarter beats a minute, of half a beat
-STROPHES: Final = 64  #: in which the keys wander away from home and back
+LOOK_BACK: Final = 6 * FRAMES_PER_SECOND  #: frames after its beginning in which any note has died away
+RELEASE: Final = 0.12  #: seconds in which a note falls to a third once it is let go
+DRUM: Final = 0.2  #: seconds in which a drum does
+BLUR: Final = 0.04  #: seconds by which a column's spectrum hears a note before it begins: half a column
+AUDIBLE: Final = 1e-3  #: strength below which a note is silent
 
-BARS_A_PHRASE: Final = 4
-FORM: Final = "AABA"
-SLOW_SECONDS: Final = 10.0  #: what a bridge lasts, to the next whole bar
+#: What each voice gives: onset, loudness, brightness (± as it lies above or below the middle), chroma.
+ONSETS: Final = np.array([0.55, 0.32, 0.5, 1.0, 0.8])
+LOUD: Final = np.array([0.8, 0.45, 0.6, 1.0, 0.5])
+BRIGHT: Final = np.array([0.5, 0.1, -0.5, -0.9, 1.3])
+PITCHED: Final = np.array([1.0, 0.65, 0.4, 0.0, 0.0])
+HEIGHT: Final = 0.5  #: brightness that the tune gains from its lowest note to its highest
 
+SHINE: Final = 0.5  #: brightness that a note has more while it begins
+SHINE_SECONDS: Final = 0.08
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A stretch of the stream in one mood, or on its way to another.
-
-    Attributes:
-        controls: its mood and intensity.
-        seed: the stream's; decides the home key and everything that is drawn.
-        origin: the wire frame of its first downbeat.
-        home: pitch class of its first tonic; the stream's own, drawn from the seed, where not given.
-        toward: of a bridge, where it leads.
-        bridge: what sounds before ``origin``, if this was reached slowly.
-    """
-
-    controls: Controls
-    seed: int
-    origin: int
-    home: int | None = None
-    toward: Controls | None = None
-    bridge: "Section | None" = None
-
-    def turned(self, controls: Controls, frame: int) -> "Section":
-        """Other music from a wire frame on, in the key that is heard there."""
-        return Section(controls, self.seed, frame, self.tonic(frame))
-
-    def turning(self, controls: Controls, frame: int) -> "Section":
-        """Other music to which a bridge leads that begins at a wire frame, from the nearer end of another bridge."""
-        here = self.at(frame)
-        nearest = here.goal if here._way_at(frame) >= 0.5 else here.controls
-        bridge = Section(nearest, self.seed, frame, self.tonic(frame), controls)
-        end = frame + bridge._length
-        return Section(controls, self.seed, end, bridge.tonic(end), bridge=bridge)
-
-    def at(self, frame: int) -> "Section":
-        """What sounds at a wire frame: this, or the bridge to it."""
-        return self if self.bridge is None or frame >= self.origin else self.bridge
-
-    @property
-    def goal(self) -> Controls:
-        """Where it leads: its own controls if it is no bridge."""
-        return self.toward or self.controls
-
-    @property
-    def style(self) -> Style:
-        """How it is composed; a bridge's lies halfway."""
-        before, after = _shares(self.controls), _shares(self.goal)
-        return _style(self.controls.mood, tuple((one + two) / 2 for one, two in zip(before, after, strict=True)))
-
-    @property
-    def tempo(self) -> int:
-        """Quarter beats a minute; intensity moves it through the style's range."""
-        low, high = self.style.tempo
-        return 4 * low + (high - low) * (self.controls.intensity + self.goal.intensity - 2) // 2
-
-    @property
-    def beat_seconds(self) -> float:
-        """Length of a beat."""
-        return 240 / self.tempo
-
-    def shares(self, frame: int) -> tuple[float, ...]:
-        """How much of each mood sounds at a wire frame, in the order of ``MOODS``; they add up to 1."""
-        here = self.at(frame)
-        way, before, after = here._way_at(frame), _shares(here.controls), _shares(here.goal)
-        return tuple(one + way * (two - one) for one, two in zip(before, after, strict=True))
-
-    def intensity(self, frame: int) -> float:
-        """Intensity at a wire frame, 1 to 5."""
-        here = self.at(frame)
-        return here.controls.intensity + here._way_at(frame) * (here.goal.intensity - here.controls.intensity)
-
-    def way(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
-        """How far a bridge has come at wire frames, 0 to 1; 0 for what leads nowhere."""
-        way = (frames - self.origin) / self._length if self.toward else np.zeros(len(frames))
-        return np.clip(way, 0.0, 1.0)
-
-    def next_beat(self, frame: int) -> int:
-        """The wire frame, nearest to its beat, of the first beat at or after ``frame``."""
-        return self.at(frame)._next(1, frame)
-
-    def next_bar(self, frame: int) -> int:
-        """The same of the first downbeat."""
-        here = self.at(frame)
-        return here._next(here.style.metre, frame)
-
-    def tonic(self, frame: int) -> int:
-        """The pitch class that is home at a wire frame."""
-        here = self.at(frame)
-        half_beats = (frame - here.origin) * here.tempo // HALF_BEAT
-        return _tonic(here, half_beats // (2 * here.style.metre * BARS_A_PHRASE * len(FORM)))
-
-    def _way_at(self, frame: int) -> float:
-        return float(self.way(np.array([frame]))[0])
-
-    def _next(self, beats: int, frame: int) -> int:
-        # ⌊x + ½⌋ is not before a whole number as soon as x is at most ½ before it.
-        units = -((1 - 2 * (frame - self.origin)) * self.tempo // (4 * HALF_BEAT * beats))
-        return self.origin + self._frames(units * beats)
-
-    def _frames(self, beats: int) -> int:
-        """From the origin to a beat: ⌊(beats · beat) + ½⌋, where a beat is 2 · HALF_BEAT / tempo frames."""
-        return (4 * HALF_BEAT * beats + self.tempo) // (2 * self.tempo)
-
-    @property
-    def _length(self) -> int:
-        """Of a bridge, in frames: whole bars."""
-        metre = self.style.metre
-        return self._frames(metre * max(1, round(SLOW_SECONDS / (metre * self.beat_seconds))))
-
-
-def _shares(controls: Controls) -> tuple[float, ...]:
-    return tuple((mood in controls.moods) / len(controls.moods) for mood in MOODS)
-
-
-@lru_cache(maxsize=256)
-def _style(lead: Mood, parts: tuple[float, ...]) -> Style:
-    return mix(lead, parts)
-
-
-@dataclass(frozen=True)
-class _Phrase:
-    """One phrase's notes: chords [bars] as scale degrees; melody [bars · metre · 2] as scale degrees from 0 to 6."""
-
-    tonic: int
-    chords: tuple[int, ...]
-    melody: tuple[int, ...]
+HUSH: Final = 0.15  #: strength of a room where nobody plays
+AFTERSTROKE: Final = 0.3  #: of an onset, in the 20 ms after it
+BASS_BLUR: Final = (0.12, 0.45, 1.0, 0.45, 0.12)  #: semitones run into one another in the bass of a short spectrum
+MOVEMENT: Final = 0.45  #: deviation of loudness and of brightness within a phrase, over that of a mood's recordings
+CALM: Final = 0.35  #: deviations of onset strength by which its calm lies under its mean
+ALIVE: Final = 0.2  #: of those, by which it is no dead calm
+STROKE: Final = 4.5  #: deviations of onset strength that a stroke of strength 1 is worth
+JITTER: Final = 0.22  #: deviation of what moves between the notes, in those of a mood's recordings
+JITTER_FRAMES: Final = 24  #: over which it turns to something else
+USUAL_INTENSITY: Final = 3
+USUAL_PHRASES: Final = (1, 6, 11, 16)  #: each at another place of its strophe
+LEAST_MOVEMENT: Final = 0.05  #: of level and tone, so that what stands still is not blown up
+JITTERS: Final = 4099  #: frames after which that comes again; no multiple of anything musical
 
 
 def write_plan(section: Section, start: int, columns: int, statistics: NDArray[np.float32]) -> Array:
@@ -172,7 +66,7 @@ def write_plan(section: Section, start: int, columns: int, statistics: NDArray[n
         start: wire frame, 20 ms each, of the first column's beginning.
         columns: how many.
         statistics: [moods + 1, 2, FEATURES], mean and deviation of measured plans by mood; they set the scale of
-            loudness, brightness and onsets.
+            loudness, brightness and onsets, and how far a pitch stands out.
 
     Returns:
         [FEATURES, columns]
@@ -185,44 +79,151 @@ def write_plan(section: Section, start: int, columns: int, statistics: NDArray[n
         ]
         return np.concatenate(parts, axis=1)
 
-    style, column = section.style, np.arange(columns)
-    place = start + COLUMN_FRAMES // 2 + COLUMN_FRAMES * column
+    first = start - section.origin
+    place = first + COLUMN_FRAMES // 2 + COLUMN_FRAMES * np.arange(columns)
+    heard = _hear(section, first, columns)
+    mean, deviation, push = _levels(section, section.origin + place, statistics)
+    still = _jitter(section.seed, place)
+
     plan = np.zeros((FEATURES, columns), np.float32)
+    for part, pitches in ((CHROMA, heard.chroma), (BASS, heard.bass)):
+        floor = np.clip((mean[part].mean(axis=0) - pitches.mean(axis=0)) / (1 - pitches.mean(axis=0)), 0, 0.5)
+        plan[part] = floor + (1 - floor) * pitches
 
-    middle = (place - section.origin) * section.tempo
-    bar, step = np.divmod(middle // HALF_BEAT, 2 * style.metre)
-    number, in_phrase = np.divmod(bar, BARS_A_PHRASE)
-    phrases = [_phrase(section, each) for each in number.tolist()]
-    tonic = np.array([phrase.tonic for phrase in phrases], np.int64)
-    chord = np.array([phrase.chords[at] for phrase, at in zip(phrases, in_phrase, strict=True)], np.int64)
-    melody_step = in_phrase * 2 * style.metre + step
-    note = np.array([phrase.melody[at] for phrase, at in zip(phrases, melody_step, strict=True)], np.int64)
+    onsets = heard.onsets.reshape(columns, ONSET_PARTS).T
+    alive = np.abs(_jitter(section.seed, first + np.arange(columns * ONSET_PARTS))[0]).reshape(columns, ONSET_PARTS).T
+    calm = mean[ONSET] - (CALM - ALIVE * alive) * deviation[ONSET]
+    plan[ONSET] = np.maximum(0, calm + STROKE * (1 + push / 3) * section.style.attack * onsets * deviation[ONSET])
 
-    def sound(part: slice, degree: NDArray[np.int64], weight: NDArray[np.float64] | float) -> None:
-        row = part.start + (tonic + np.array(style.scale)[degree % 7]) % 12
-        plan[row, column] = np.maximum(plan[row, column], weight)
-
-    for degree, weight in ((chord, 0.7), (chord + 2, 0.5), (chord + 4, 0.6), (note, 1.0)):
-        sound(CHROMA, degree, weight)
-    sound(BASS, chord, 1.0)
-    sound(BASS, chord + 4, np.where(step // 2 < style.metre / 2, 0.25, 0.5))
-
-    mean, deviation, push = _levels(section, place, statistics)
-    calm = mean[ONSET] - 0.4 * deviation[ONSET]
-    strokes = _strokes(section, start, columns * ONSET_PARTS).reshape(columns, ONSET_PARTS).T
-    plan[ONSET] = np.maximum(0, calm + (4.5 + 1.5 * push) * strokes * deviation[ONSET])
-    length = HALF_BEAT * 2 * style.metre * BARS_A_PHRASE
-    wave = np.sin(2 * np.pi * (middle % length) / length) / 2  # a phrase swells, ebbs, and ends where it began
+    usual = _usual(section)
+    length = section.phrase_steps * STEP
+    wave = np.sin(2 * np.pi * ((place * section.tempo) % length) / length) / 2  # a phrase swells, and ends as it began
     # Training brings every recording to one RMS, so each mood's own mean is equally loud: a change of scene is no
     # change of volume. One mean for all would make dark moods 7 dB louder than bright ones.
-    plan[LOUDNESS] = mean[LOUDNESS] + (0.6 * push + style.swell * wave) * deviation[LOUDNESS]
-    plan[BRIGHTNESS] = mean[BRIGHTNESS] + (0.5 * push + 0.3 * wave) * deviation[BRIGHTNESS]
+    loud = MOVEMENT * (heard.level - usual.level) / usual.level_deviation + JITTER * still[1]
+    bright = MOVEMENT * (heard.tone - usual.tone) / usual.tone_deviation + JITTER * still[2]
+    plan[LOUDNESS] = mean[LOUDNESS] + (loud + 0.6 * push + section.style.swell * wave) * deviation[LOUDNESS]
+    plan[BRIGHTNESS] = mean[BRIGHTNESS] + (bright + 0.5 * push + 0.3 * wave) * deviation[BRIGHTNESS]
     return plan
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Notes as they sound: by column (chroma and bass [12, columns], level and tone) and by frame (onsets)."""
+
+    chroma: Values
+    bass: Values
+    onsets: Values
+    level: Values
+    tone: Values
+
+
+def _hear(section: Section, first: int, columns: int) -> _Heard:
+    """How the notes sound in columns from a frame on, counted from the section's origin."""
+    style, frames = section.style, columns * COLUMN_FRAMES
+    notes, begin, held, chord = _notes(section, first, frames)
+    since = (first + COLUMN_FRAMES // 2 + COLUMN_FRAMES * np.arange(columns) - begin[:, None]) / FRAMES_PER_SECOND
+    strength = notes.velocity[:, None] * _envelope(since, held[:, None] / FRAMES_PER_SECOND, notes.voice, style)
+    strength = np.where(strength < AUDIBLE, 0.0, strength)
+
+    # Sums are cumulative ones: whether there are more notes that are silent here must not change a bit of them.
+    def total(weights: Values) -> Values:
+        sums: Values = np.cumsum(weights[:, None] * strength, axis=0)[-1]
+        return sums
+
+    loud = total(LOUD[notes.voice])
+    bright = BRIGHT[notes.voice] + HEIGHT * (notes.voice == Voice.TUNE) * (notes.height - 0.5)
+    shine = np.cumsum(strength * np.exp(-np.abs(since) / SHINE_SECONDS), axis=0)[-1]
+    onsets = np.zeros(frames + 1)
+    inside = (begin >= first - 1) & (begin < first + frames)
+    np.maximum.at(onsets, begin[inside] - first + 1, (ONSETS[notes.voice] * notes.velocity)[inside])
+    pitched = np.zeros((12, columns))
+    np.maximum.at(pitched, notes.pitch, PITCHED[notes.voice][:, None] * strength)
+    deep = np.zeros((12, columns))
+    low = notes.voice == Voice.BASS
+    np.maximum.at(deep, notes.pitch[low], strength[low])
+    # Where all is silent, the chord is still in the air.
+    for tone in (0, 2, 4):
+        classes = (chord[0] + np.array(style.scale)[(chord[1] + tone) % 7]) % 12
+        for pitches, least in ((pitched, 0.05), (deep, 0.05 if tone == 0 else 0.01)):
+            pitches[classes, np.arange(columns)] = np.maximum(pitches[classes, np.arange(columns)], least)
+    deep = np.max([weight * np.roll(deep, at - 2, axis=0) for at, weight in enumerate(BASS_BLUR)], axis=0)
+    return _Heard(
+        chroma=pitched / pitched.max(axis=0),
+        bass=deep / deep.max(axis=0),
+        onsets=np.maximum(onsets[1:], AFTERSTROKE * onsets[:-1]),
+        level=np.log(HUSH + loud),
+        tone=(total(LOUD[notes.voice] * bright) + SHINE * shine) / (HUSH + loud),
+    )
+
+
+def _notes(
+    section: Section, first: int, frames: int
+) -> tuple[Notes, NDArray[np.int64], NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """All that may sound in ``frames`` frames; where each begins and how long it is held; tonic and chord by column."""
+    tempo, length = section.tempo, section.phrase_steps
+    numbers = range((first - LOOK_BACK) * tempo // (STEP * length), (first + frames) * tempo // (STEP * length) + 1)
+    phrases = [phrase(section, number) for number in numbers]
+    offsets = np.repeat([number * length for number in numbers], [len(each.notes.step) for each in phrases])
+    columns = ("step", "length", "voice", "pitch", "height", "velocity")
+    notes = Notes(*(np.concatenate([getattr(each.notes, name) for each in phrases]) for name in columns))
+    step = notes.step + offsets
+    begin = step * STEP // tempo  # the frame that it falls into
+    held = (step + notes.length) * STEP // tempo - begin
+
+    middle = (first + COLUMN_FRAMES // 2 + COLUMN_FRAMES * np.arange(frames // COLUMN_FRAMES)) * tempo // STEP
+    number, inside = np.divmod(middle, length)
+    by_number = dict(zip(numbers, phrases, strict=True))
+    tonic = np.array([by_number[each].tonic for each in number.tolist()], np.int64)
+    bars = (inside // section.style.bar).tolist()
+    chord = np.array([by_number[each].chords[bar] for each, bar in zip(number.tolist(), bars, strict=True)], np.int64)
+    return notes, begin, held, (tonic, chord)
+
+
+def _envelope(since: Values, held: Values, voice: NDArray[np.int64], style: Style) -> Values:
+    """Strength of notes, 0 to 1, [notes, columns], ``since`` seconds after each began that is ``held`` seconds."""
+    drum = (voice >= Voice.LOW_DRUM)[:, None]
+    after = np.maximum(since, 0)
+    sounding = style.sustain + (1 - style.sustain) * np.exp(-after / style.decay)
+    released = np.exp(-np.maximum(after - held, 0) / RELEASE)
+    rise = np.clip((since + BLUR) / (2 * BLUR), 0, 1)
+    return rise * np.where(drum, np.exp(-after / DRUM), sounding * released)
+
+
+@dataclass(frozen=True)
+class _Usual:
+    """What is usual in a style: mean and deviation of level and tone."""
+
+    level: float
+    level_deviation: float
+    tone: float
+    tone_deviation: float
+
+
+def _usual(section: Section) -> _Usual:
+    """Of some phrases in its style at middle intensity; what is written are differences from it, in deviations."""
+    controls = replace(section.controls, intensity=USUAL_INTENSITY)
+    toward = section.toward and replace(section.toward, intensity=USUAL_INTENSITY)
+    return _usual_of(Section(controls, 0, 0, 0, toward))
+
+
+@lru_cache(maxsize=256)
+def _usual_of(section: Section) -> _Usual:
+    frames = section.phrase_steps * STEP // section.tempo
+    heard = [_hear(section, number * frames, frames // COLUMN_FRAMES) for number in USUAL_PHRASES]
+    level = np.concatenate([each.level for each in heard])
+    tone = np.concatenate([each.tone for each in heard])
+    return _Usual(
+        float(level.mean()),
+        max(LEAST_MOVEMENT, float(level.std())),
+        float(tone.mean()),
+        max(LEAST_MOVEMENT, float(tone.std())),
+    )
 
 
 def _levels(
     section: Section, frames: NDArray[np.int64], statistics: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Values, Values, Values]:
     """Mean and deviation of each feature at wire frames, both [FEATURES, frames], and the push, -1 to 1, [frames]."""
     way = section.way(frames)
     before, after = (
@@ -234,51 +235,16 @@ def _levels(
     return mean, deviation, (intensity - 3) / 2
 
 
-def _strokes(section: Section, start: int, frames: int) -> NDArray[np.float64]:
-    """How strongly the figure strikes within each wire frame from ``start`` on, 0 for not at all, [frames]."""
-    begin = (start - section.origin + np.arange(frames)) * section.tempo
-    stroke = -(-begin // HALF_BEAT)  # the first half-beat not before the frame
-    figure = np.array(section.style.figure)
-    return np.where(stroke * HALF_BEAT < begin + section.tempo, figure[stroke % len(figure)], 0.0)
+def _jitter(seed: int, frames: NDArray[np.int64]) -> Values:
+    """Three standard normal numbers for each frame, always the same, [3, frames]; only the first is without memory."""
+    return _jitter_table(seed)[:, frames % JITTERS]
 
 
-@lru_cache(maxsize=4096)
-def _phrase(section: Section, index: int) -> _Phrase:
-    strophe, place = divmod(index, len(FORM))
-    style, name = section.style, FORM[place]
-    # Seeded by what the phrase is called and not where it stands, so that A returns.
-    skeleton = np.random.default_rng([section.seed, _material(section), strophe % 2**32, ord(name)])
-    chords = style.progressions[skeleton.integers(len(style.progressions))]
-    length = BARS_A_PHRASE * style.metre * 2
-    melody, note = [], int(skeleton.integers(3)) * 2
-    for step in range(length):
-        chord = chords[step // (style.metre * 2)]
-        if step % (style.metre * 2) == 0:
-            note = chord + int(skeleton.choice((0, 2, 4)))  # a bar begins on a tone of its chord
-        elif skeleton.random() < style.density:
-            note += int(skeleton.choice((-2, -1, 1, 2), p=(0.15, 0.35, 0.35, 0.15)))
-        melody.append(note % 7)
-    ornaments = np.random.default_rng([section.seed, _material(section), strophe % 2**32, place, 7])
-    for step in range(1, length, 2):  # off-beats may differ each time
-        if ornaments.random() < 0.3 * style.density:
-            melody[step] = (melody[step] + int(ornaments.choice((-1, 1)))) % 7
-    return _Phrase(_tonic(section, strophe), chords, tuple(melody))
-
-
-def _tonic(section: Section, strophe: int) -> int:
-    """Strophes wander from the section's home by at most a fifth at a time, back the same way, and then elsewhere."""
-    home = section.home
-    if home is None:
-        home = int(np.random.default_rng(section.seed).integers(12))
-    walk, step = divmod(max(0, strophe), STROPHES)
-    steps = np.random.default_rng([section.seed, 5, walk % 2**32]).choice((-1, 0, 0, 1), size=STROPHES // 2)
-    fifths = np.concatenate([steps, -steps[::-1]])[:step].sum()
-    return int(home + 7 * fifths) % 12
-
-
-def _material(section: Section) -> int:
-    """A number for the moods that play together; a mood's own row where it plays alone."""
-    number = 0
-    for mood in (*section.controls.moods, *(section.toward.moods if section.toward else ())):
-        number = 64 * number + MOODS.index(mood) + 1
-    return number - 1
+@lru_cache(maxsize=64)
+def _jitter_table(seed: int) -> Values:
+    table = np.random.default_rng([seed, 11]).standard_normal((3, JITTERS))
+    bell = np.hanning(2 * JITTER_FRAMES + 1)
+    around = np.concatenate([table, table[:, : 2 * JITTER_FRAMES]], axis=1)  # the last leads back to the first
+    for row in (1, 2):
+        table[row] = np.convolve(around[row], bell / np.linalg.norm(bell), "valid")
+    return table

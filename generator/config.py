@@ -130,6 +130,10 @@ class DiffusionConfig:
         reading: what the paper's α_t is: a ``step``'s factor, whose running product is ᾱ, or ``cumulative``, ᾱ itself.
         power: p of α = 1 − 0.9 tᵖ, the non-linear kernel that the paper leaves to future work; 1 is its own.
         zero_terminal: ᾱ shifted and scaled to end at 0 (Lin et al. 2024, algorithm 1). The cosine does anyway.
+        residual: deviation of what a network that predicts x₀ can't tell of it however little the noise; where the
+            noise is less than that, x_t itself is the better witness (see ``diffusion.clean_from``). 0 trusts the
+            network alone.
+        warp: power of the sampler's times; above 1 its steps are shorter towards the clean end.
     """
 
     schedule: Schedule
@@ -140,6 +144,8 @@ class DiffusionConfig:
     reading: Reading = "step"
     power: float = 1.0
     zero_terminal: bool = False
+    residual: float = 0.0
+    warp: float = 1.0
 
     def __post_init__(self) -> None:
         _need_one_of("schedule", self.schedule, get_args(Schedule))
@@ -148,8 +154,12 @@ class DiffusionConfig:
         _need_size("steps", self.steps)
         _need_number("guidance", self.guidance)
         _need_number("power", self.power)
-        if self.power <= 0:
-            raise ConfigError("a power is above 0")
+        _need_number("residual", self.residual)
+        _need_number("warp", self.warp)
+        if self.power <= 0 or self.warp <= 0:
+            raise ConfigError("a power and a warp are above 0")
+        if self.residual < 0 or (self.residual and self.target == "noise"):
+            raise ConfigError("a residual is 0 or more, and only a network that predicts x₀ has one")
         if type(self.zero_terminal) is not bool:
             raise ConfigError("zero_terminal is true or false")
         if self.zero_terminal and self.steps < 2:
@@ -254,7 +264,7 @@ BARD: Final = ModelConfig(
     name="bard",
     mel=BARD_MEL,
     unet=UNetConfig("patched", (128, 192, 256), 1, (4, 8), 256, frames=512, plan_features=30),
-    diffusion=DiffusionConfig("cosine", "clean", steps=8, bound=5.0, guidance=2.0),
+    diffusion=DiffusionConfig("cosine", "clean", steps=6, bound=5.0, guidance=2.0, residual=0.12, warp=1.2),
     prefix=128,
 )
 

@@ -73,7 +73,7 @@ class Denoiser:
         if self.guided:  # Ho & Salimans 2022, equation 6
             conditional, free = predicted.chunk(2)
             predicted = free + self.config.diffusion.guidance * (conditional - free)
-        clean = clean_from(predicted, noisy, t, self.config.diffusion.target, self.schedule)
+        clean = clean_from(predicted, noisy, t, self.config.diffusion, self.schedule)
         if self.config.limits is not None:
             clean = clean.clamp(*self.config.limits)
         return torch.where(keep, self.clean, clean)

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from generator.amplitude import shipped_network
 from generator.checkpoint import Checkpoint, CheckpointError, load_checkpoint, load_state
-from generator.composer import COLUMN_FRAMES, Section, write_plan
+from generator.composer import COLUMN_FRAMES, write_plan
 from generator.denoiser import Denoiser
 from generator.device import bf16_is_native, pick_device
 from generator.diffusion import make_schedule
@@ -29,7 +30,8 @@ from generator.moods import MOODS
 from generator.network import make_network
 from generator.plan import FEATURES
 from generator.protocol import FRAME_SAMPLES, FRAMES_PER_SECOND, SAMPLE_RATE
-from generator.sampling import ancestral, dpm_solver_2m, uniform_times
+from generator.sampling import ancestral, dpm_solver_2m, warped_times
+from generator.section import Section
 from generator.torchaudio_shim import torchaudio
 from generator.vocoder import GriffinLim, PaperInversion
 
@@ -98,11 +100,14 @@ class Engine:
         mel_config, unet = self.config.mel, self.config.unet
         self.mel = Mel(mel_config)
         load_state(self.mel, checkpoint.part("mel"), "Mel")
+        if not (self.mel.deviation > 0).all():
+            raise CheckpointError("this checkpoint's Mel has a band that never moves; train it again")
         self.network = make_network(unet, mel_config.bands).eval().requires_grad_(False)
         load_state(self.network, checkpoint.part("network"), "network")
         self.network.to(self.device)
-        vocoder = PaperInversion if unet.architecture == "paper" else GriffinLim
-        self.vocoder = vocoder(self.mel).to(self.device)
+        paper = unet.architecture == "paper"
+        vocoder = PaperInversion(self.mel) if paper else GriffinLim(self.mel, shipped_network(mel_config))
+        self.vocoder = vocoder.to(self.device)
         self.schedule = make_schedule(self.config.diffusion)
         self.statistics = self._plan_statistics(checkpoint)
         self.bf16 = bf16_is_native(self.device)
@@ -126,7 +131,13 @@ class Engine:
         statistics = checkpoint.tensors.get("plan.statistics")
         if statistics is None or tuple(statistics.shape) != (len(MOODS) + 1, 2, FEATURES):
             raise CheckpointError("this checkpoint lacks the plan's statistics; train it again")
-        return np.asarray(statistics.float().numpy(), np.float32)
+        # A copy: what is read of a checkpoint may be the file itself, mapped, and the file may be replaced meanwhile.
+        return np.array(statistics.float().numpy(), np.float32)
+
+    @property
+    def times(self) -> torch.Tensor:
+        """The sampler's, from 1 down to 0, [steps + 1]."""
+        return warped_times(self.steps, self.config.diffusion.warp).to(self.device)
 
     @property
     def new_frames(self) -> int:
@@ -136,6 +147,26 @@ class Engine:
     def beginning(self, position: int = 0) -> State:
         """The state of a stream that has not sounded yet."""
         return State(position, None, np.zeros((self.config.mel.bands, 0), np.float32), np.zeros(0, np.float32))
+
+    def translated(self, mel: Sound, engine: "Engine") -> Sound | None:
+        """What another engine's Mel is in this one's terms.
+
+        Args:
+            mel: [bands, frames], normalised by the other's statistics.
+            engine: the other.
+
+        Returns:
+            The same sound by this engine's statistics; ``None`` if the two don't make the same kind of Mel.
+        """
+        mine, its = self.mel, engine.mel
+        if (mine.config, self.mels_a_frame) != (its.config, engine.mels_a_frame):
+            return None
+        if mine.config.scaling == "diffwave":  # which has no statistics
+            return mel
+        shift, scale = (its.mean - mine.mean) / mine.deviation, its.deviation / mine.deviation
+        moved: Sound = scale[:, None].cpu().numpy() * mel + shift[:, None].cpu().numpy()
+        # A band that hardly moved in what this model learnt would else lie further out than it has ever seen.
+        return moved if self.config.limits is None else moved.clip(*self.config.limits)
 
     def window(self, state: State, section: Section, seed: int) -> Window:
         """Make the next window: a pure function of its arguments (and of the checkpoint).
@@ -175,7 +206,7 @@ class Engine:
         source = lambda: torch.randn(shape, generator=random).to(self.device)  # noqa: E731
         sampler = ancestral if self.config.unet.architecture == "paper" else dpm_solver_2m
         with torch.no_grad():
-            return sampler(denoiser, self.schedule, source, uniform_times(self.steps).to(self.device))[0]
+            return sampler(denoiser, self.schedule, source, self.times)[0]
 
     def _plan(self, state: State, section: Section, begin: int) -> torch.Tensor | None:
         if self.statistics is None:

@@ -47,6 +47,11 @@ class Mel(nn.Module):
         self.register_buffer("deviation", torch.ones(config.bands))
 
     @property
+    def fitted(self) -> bool:
+        """Whether the band statistics are those of some music."""
+        return bool(self.mean.any())
+
+    @property
     def filters(self) -> Tensor:
         """The filter bank, [n_fft / 2 + 1, bands]."""
         bank: Tensor = self.transform.mel_scale.fb

@@ -22,6 +22,7 @@ class Metrics:
         )
         self.frames_sent = Counter("bardcast_frames_sent", "Frames of 20 ms sent", registry=registry)
         self.refused = Counter("bardcast_refused", "Connections turned away", ["reason"], registry=registry)
+        self.models = Counter("bardcast_models", "Models asked for while it plays", ["result"], registry=registry)
         self.problems = Counter("bardcast_problems", "Problems told to clients", ["code"], registry=registry)
 
     def window(self, kind: str, audio_seconds: float, compute_seconds: float) -> None:

@@ -17,6 +17,14 @@ def uniform_times(steps: int) -> Tensor:
     return torch.linspace(1, 0, steps + 1)
 
 
+def warped_times(steps: int, warp: float) -> Tensor:
+    """Times from 1 down to 0 whose steps, for a ``warp`` above 1, are the shorter the cleaner it is, [steps + 1].
+
+    What a listener takes for texture is decided there; ρ of Karras et al. 2022 (equation 5) does the same for σ.
+    """
+    return uniform_times(steps) ** warp
+
+
 def ancestral(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource, times: Tensor) -> Tensor:
     """The paper's sampler (its equations 1 to 3; Ho et al. 2020, algorithm 2).
 

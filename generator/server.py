@@ -1,5 +1,6 @@
 """Running the service: the socket, the line that says it is ready, signals, and the parent that may vanish."""
 
+import asyncio
 import errno
 import os
 import signal
@@ -17,6 +18,7 @@ from generator.protocol import MAX_MESSAGE_BYTES
 
 #: How long open connections get to say goodbye; with the worker's share, well within two seconds.
 GRACE_SECONDS: Final = 1
+STDIN: Final = 0
 
 
 class ListenError(GeneratorError):
@@ -80,15 +82,26 @@ def make_server(app: ASGIApp, on_ready: Callable[[], None]) -> Server:
     )
 
 
-def serve(app: ASGIApp, bound: socket.socket, *, exit_with_stdin: bool) -> None:
+def serve(app: ASGIApp, bound: socket.socket, *, on_hangup: Callable[[], None], exit_with_stdin: bool) -> None:
     """Serve until SIGTERM or SIGINT (or, if asked, until stdin closes), then let the clients go and return.
 
-    Prints one line, ``listening on HOST:PORT``, once the first client may come.
+    Prints one line, ``listening on HOST:PORT``, once the first client may come. From then on SIGHUP, where there is
+    such a signal, calls ``on_hangup`` on the event loop; but if the terminal was closed, that ends the service.
     """
     host, port = bound.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    terminal = os.isatty(STDIN)
+
+    def hang_up() -> None:
+        if terminal and not os.isatty(STDIN):
+            server.should_exit = True
+        else:
+            on_hangup()
+
     def announce() -> None:
+        if hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
         sys.stdout.write(f"listening on {address}\n")
         sys.stdout.flush()
 
@@ -107,7 +120,7 @@ def serve(app: ASGIApp, bound: socket.socket, *, exit_with_stdin: bool) -> None:
 def _watch_stdin(server: uvicorn.Server) -> None:
     # os.read and not sys.stdin: a buffered reader's lock, held here for ever, would trip the interpreter's exit.
     try:
-        while os.read(0, 4096):
+        while os.read(STDIN, 4096):
             pass
     except OSError:
         pass  # no stdin at all is a closed one

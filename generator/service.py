@@ -1,17 +1,24 @@
-"""The endpoint: ``/v1/stream`` (WebSocket), ``/healthz`` and ``/metrics``. Torch-free: the engine is handed in."""
+"""The endpoint: ``/v1/stream`` (WebSocket), ``/v1/model``, ``/healthz`` and ``/metrics``.
 
+Torch-free: the player and the loader of others are handed in.
+"""
+
+import asyncio
 import hmac
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import FastAPI, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
+from generator.exchange import Exchange, ExchangeError, Load, Player
 from generator.metrics import Metrics
-from generator.protocol import AUTHORIZATION_HEADER
-from generator.session import Engine, Session
+from generator.protocol import AUTHORIZATION_HEADER, MAX_MESSAGE_BYTES
+from generator.session import Session
 from generator.settings import Settings
 from generator.worker import Worker
 
@@ -21,26 +28,39 @@ STALLED_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 0.5
 
 
-def create_app(engine: Engine, settings: Settings) -> FastAPI:
-    """The service as an ASGI application, playing what ``engine`` makes. ``app.state.worker`` computes."""
+def create_app(player: Player, settings: Settings, model: str, load: Load) -> FastAPI:
+    """The service as an ASGI application.
+
+    On its ``state``, ``reload()`` has the model read from its file again, and ``workers`` are its threads.
+
+    Args:
+        player: plays in all streams.
+        settings: how to behave.
+        model: name or path of what ``player`` plays.
+        load: makes a player of another's name or path.
+    """
     worker = Worker()
     metrics = Metrics()
+    exchange = Exchange(player, model, load, metrics)
     open_streams = 0
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         worker.start()
+        exchange.start()
         yield
+        exchange.stop(STOP_SECONDS)
         worker.stop(STOP_SECONDS)
 
     app = FastAPI(title="Bardcast generator", lifespan=lifespan, openapi_url=None)
-    app.state.worker = worker
+    app.state.workers = (worker, exchange.loader)
+    app.state.reload = exchange.reload
 
     @app.get("/healthz")
     async def health() -> Response:
         stalled = worker.busy_seconds > STALLED_SECONDS
         return JSONResponse(
-            {"status": "stalled" if stalled else "ok", "model": engine.name, "streams": open_streams},
+            {"status": "stalled" if stalled else "ok", "model": player.name, "streams": open_streams},
             status_code=503 if stalled else 200,
         )
 
@@ -49,6 +69,22 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         if (refusal := _refusal(request.headers, settings, metrics)) is not None:
             return refusal
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.post("/v1/model")
+    async def play_model(request: Request) -> Response:
+        if (refusal := _refusal(request.headers, settings, metrics)) is not None:
+            return refusal
+        try:
+            wanted = _named_model(await _body(request, settings.open_seconds))
+            await exchange.play(wanted)
+        except _BadRequestError as error:
+            # Closed, for else the rest of too long a request would still be read.
+            return PlainTextResponse(f"{error}\n", status_code=error.status, headers={"Connection": "close"})
+        except ExchangeError as error:
+            return PlainTextResponse(f"{error}\n", status_code=422)
+        except asyncio.CancelledError:  # the server's last word to what it no longer waits for
+            return PlainTextResponse("the generator is ending: ask again when it is back\n", status_code=503)
+        return JSONResponse({"model": player.name})
 
     @app.websocket("/v1/stream")
     async def stream(socket: WebSocket) -> None:
@@ -69,13 +105,49 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
             return True
 
         try:
-            await Session(socket, engine, worker, metrics, settings).run(claim)
+            await Session(socket, player, worker, metrics, settings).run(claim)
         finally:
             if claimed:
                 open_streams -= 1
                 metrics.streams.set(open_streams)
 
     return app
+
+
+class _BadRequestError(Exception):
+    """What was sent is no request; the text is a sentence for the client."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def _body(request: Request, seconds: float) -> bytes:
+    """What the client sends, if it is short and comes soon."""
+    body = b""
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_MESSAGE_BYTES:
+                    raise _BadRequestError(413, f"a request is at most {MAX_MESSAGE_BYTES} bytes long")
+    except TimeoutError:
+        raise _BadRequestError(408, f"the request did not come whole within {seconds:g} seconds") from None
+    except ClientDisconnect:
+        raise _BadRequestError(400, "the client went before it had asked for anything") from None
+    return body
+
+
+def _named_model(body: bytes) -> str:
+    """The model that a request's body asks for."""
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        asked = None
+    match asked:
+        case {"model": str(model), **rest} if model and model.isprintable() and not rest:
+            return model
+    raise _BadRequestError(400, 'name the model to play, and nothing else: {"model": "NAME or PATH"}')
 
 
 def _refusal(headers: Mapping[str, str], settings: Settings, metrics: Metrics) -> Response | None:

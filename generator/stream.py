@@ -12,12 +12,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from generator.composer import COLUMN_FRAMES, Section
-from generator.engine import Engine, Sound, State, Window
+from generator.composer import COLUMN_FRAMES
+from generator.engine import BLIND_OVERLAP, Engine, Sound, State, Window
 from generator.leveller import SHORT_TERM, STEP, Leveller
 from generator.loudness import powers
 from generator.moods import MOODS
 from generator.protocol import AHEAD_FRAMES, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Controls, Transition
+from generator.section import Section
 from generator.stereo import widen
 
 HANDOVER: Final = 15  #: frames between computing a change and its landing: the wire, and what the client has encoded
@@ -58,6 +59,7 @@ class Stream:
         start: int = 0,
         clock: Callable[[], float] = perf_counter,
         leveller: Leveller | None = None,
+        newest: Callable[[], Engine] | None = None,
     ) -> None:
         """Nothing sounds yet.
 
@@ -69,14 +71,17 @@ class Stream:
             start: place of the first frame.
             clock: seconds, by which the cost of a window is known.
             leveller: keeps loudness even.
+            newest: tells before each window which engine makes it from now on; ``engine`` for ever if not given.
         """
         self.engine, self.seed = engine, seed
+        self._newest = newest
         self.section = Section(controls, seed, start)
         self.end = start
         self._clock = clock
         self._base = start  # place of the first frame kept
         self._sound: Sound = np.zeros(0, np.float32)  # from _base to end + overlap
         self._mel: Sound = np.zeros((engine.config.mel.bands, 0), np.float32)  # the same stretch, if there is a prefix
+        self._known = start  # place from which on the Mel is one that the engine understands
         self._heard = [(start, self.section)]  # what sounds from which frame on
         self._leveller = leveller or Leveller()
         self._levels: list[tuple[int, float]] = []  # of the leveller, dB; straight lines from point to point
@@ -85,9 +90,11 @@ class Stream:
 
     def advance(self) -> Chunk:
         """The next window; begins where the last ended."""
+        self._take_newest()
         first, start = self.end == self._base, self.end
-        window = self._compute(self._state(start, self.engine.overlap), self.section)
-        self._splice(window, start, self.engine.overlap)
+        held = len(self._sound) // FRAME_SAMPLES - (start - self._base)  # the overlap of whichever engine made it
+        state = self._state(start, min(self.engine.overlap, held))
+        self._splice(self._compute(state, self.section), start, self._fade(state))
         return Chunk(start, self._render(start, self.end), start if first else None)
 
     def change(self, controls: Controls, playhead: Callable[[], int], transition: Transition = "sudden") -> Chunk:
@@ -101,6 +108,7 @@ class Stream:
         Returns:
             Frames that replace those from ``chunk.start`` on.
         """
+        self._take_newest()
         reach = max(self._base, playhead() + math.ceil(self._window_seconds / FRAME_SECONDS) + HANDOVER)
         heard = self._section_at(reach)
         slow = transition == "slow" and self.end > self._base  # there is something to come from
@@ -109,14 +117,15 @@ class Stream:
             section = heard
         else:
             section = heard.turning(controls, landing) if slow else heard.turned(controls, landing)
-        window = self._compute(self._state(landing, 0), section)
+        state = self._state(landing, 0)
+        window = self._compute(state, section)
         # The ear may have passed the landing meanwhile: then the same music is joined a little later.
         last = min(self.end, window.begin + self.engine.window_frames - self.engine.overlap)
         splice = min(max(landing, playhead() + HANDOVER), last)
         self.section = section
         self._heard = [*(each for each in self._heard if each[0] < splice), (splice, section)]
-        grown = self.engine.config.prefix and splice == landing
-        self._splice(window, splice, ATTACK if grown else self.engine.overlap)
+        grown = state.mel.size and splice == landing
+        self._splice(window, splice, ATTACK if grown else self._fade(state))
         return Chunk(splice, self._render(splice, self.end), splice)
 
     def set_volume(self, volume: float, playhead: int) -> Chunk:
@@ -131,6 +140,18 @@ class Stream:
         ramp = [(start, now), (start + RAMP, float(volume))]
         self._gains = [point for point in self._gains if point[0] < start] + ramp
         return Chunk(start, self._render(start, self.end))
+
+    def _take_newest(self) -> None:
+        """Go on with the engine that is to play from now on, from what was heard if it can continue that."""
+        engine = self.engine if self._newest is None else self._newest()
+        if engine is self.engine:
+            return
+        mel = engine.translated(self._mel, self.engine)
+        if mel is None:
+            frames = len(self._sound) // FRAME_SAMPLES
+            mel = np.zeros((engine.config.mel.bands, frames * engine.mels_a_frame), np.float32)
+            self._known = self._base + frames
+        self.engine, self._mel = engine, mel
 
     def _compute(self, state: State, section: Section) -> Window:
         controls = section.controls
@@ -148,7 +169,7 @@ class Stream:
     def _state(self, position: int, beyond: int) -> State:
         """What is heard up to ``position``, and what the next window shall keep for ``beyond`` frames after it."""
         engine = self.engine
-        keep = min(engine.prefix_frames, position + beyond - self._base)
+        keep = min(engine.prefix_frames, position + beyond - max(self._base, self._known))
         keep -= keep % COLUMN_FRAMES
         if self.end == self._base or keep < max(1, beyond):
             return engine.beginning(position)
@@ -156,6 +177,10 @@ class Stream:
         sound = self._sound[first * FRAME_SAMPLES : (position - self._base) * FRAME_SAMPLES]
         mel = self._mel[:, first * engine.mels_a_frame : (first + keep) * engine.mels_a_frame]
         return State(position, self._section_at(position - 1), mel, sound)
+
+    def _fade(self, state: State) -> int:
+        """Frames over which a window takes over that continues ``state``, or knows nothing of what was heard."""
+        return self.engine.overlap if state.mel.size else BLIND_OVERLAP
 
     def _splice(self, window: Window, splice: int, fade: int) -> None:
         """Let the window take over at ``splice``, at equal power whatever the correlation of the two sounds."""
@@ -168,6 +193,7 @@ class Stream:
         scale = engine.mels_a_frame
         mel = window.mel[:, skip * scale : engine.window_frames * scale]
         self._mel = np.concatenate([self._mel[:, : offset * scale], mel], axis=1)
+        self._known = min(self._known, splice)
         self._level(splice, length // FRAME_SAMPLES)
         self.end = window.begin + engine.window_frames - engine.overlap
         self._forget()
@@ -217,7 +243,7 @@ class Stream:
 
 
 class Player:
-    """An engine as a service wants it: something that opens streams."""
+    """An engine as a service wants it: something that opens streams, and can be another while they play."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -229,7 +255,11 @@ class Player:
 
     def stream(self, seed: int, controls: Controls, volume: float = 1.0, start: int = 0) -> Stream:
         """Begin a stream; arguments as for :class:`Stream`."""
-        return Stream(self.engine, seed, controls, volume, start)
+        return Stream(self.engine, seed, controls, volume, start, newest=lambda: self.engine)
+
+    def take_over(self, other: "Player") -> None:
+        """Play what ``other`` plays, in open streams from their next window on. Any thread."""
+        self.engine = other.engine
 
 
 def _line(points: list[tuple[int, float]], start: int, end: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Log-Mel → waveform: amplitudes by non-negative inversion of the filter bank, phases by Griffin-Lim."""
+"""Log-Mel → waveform: amplitudes, first phases, Griffin-Lim; and the paper's inversion."""
 
 from typing import Final
 
@@ -6,12 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from generator.mel import Mel
+from generator.amplitude import AmplitudeNet
+from generator.device import bf16_is_native
+from generator.framing import Framing
+from generator.mel import FLOOR, Mel
+from generator.phases import first_phases
 
-UPDATES: Final = 8  #: multiplicative updates of the amplitudes
-ITERATIONS: Final = 24  #: of Griffin-Lim
+UPDATES: Final = 8  #: multiplicative updates of the filter bank's amplitudes
+ITERATIONS: Final = 8  #: of Griffin-Lim
 MOMENTUM: Final = 0.99
-REACH: Final = 24  #: frames for which partials are expected to go on turning as they did in what was heard
 
 
 class GriffinLim(nn.Module):
@@ -20,30 +23,47 @@ class GriffinLim(nn.Module):
     window: Tensor
     filters: Tensor
 
-    def __init__(self, mel: Mel, iterations: int = ITERATIONS) -> None:
+    def __init__(self, mel: Mel, network: AmplitudeNet | None = None, iterations: int = ITERATIONS) -> None:
+        """Set up.
+
+        Args:
+            mel: what is inverted, with the statistics of the model that makes it.
+            network: finds the amplitudes, if there is one for such a Mel; else the filter bank is inverted.
+            iterations: of Griffin-Lim; with none, the first phases are the last.
+        """
         super().__init__()
-        self.mel, self.iterations = mel, iterations
-        window = torch.hann_window(mel.config.n_fft)
+        self.mel, self.network, self.iterations = mel, network, iterations
+        self.context = 0 if network is None else network.config.context
         self.norm = _window_norm(mel)
-        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("window", torch.hann_window(mel.config.n_fft), persistent=False)
         self.register_buffer("filters", mel.filters.T.contiguous(), persistent=False)  # [bands, bins]
 
+    @torch.no_grad()
     def amplitudes(self, mel: Tensor) -> Tensor:
-        """Linear STFT amplitudes whose Mel is ``mel``.
-
-        Multiplicative updates for non-negative least squares (Lee & Seung 2001, equation 4), begun from the bank's own
-        spread of each band: never negative, and exact where a band holds one bin.
+        """Linear STFT amplitudes whose Mel is ``mel``, or nearly.
 
         Args:
             mel: [bands, frames], normalised.
 
         Returns:
-            [bins, frames]
+            [frames, bins]
         """
-        target = self.filters.T @ self.mel.denormalise(mel)
-        guess = target / self.filters.sum(0, keepdim=True).T.clamp(min=1e-6)
+        linear = self.mel.denormalise(mel).T
+        if self.network is None:
+            return self._inverted(linear)
+        amplitude: Tensor = self.network(linear.clamp(min=FLOOR).log()[None], bf16_is_native(mel.device))[0]
+        return amplitude
+
+    def _inverted(self, target: Tensor) -> Tensor:
+        """The filter bank inverted: [frames, bands] → [frames, bins].
+
+        Multiplicative updates for non-negative least squares (Lee & Seung 2001, equation 4), begun from the bank's own
+        spread of each band: never negative, and exact where a band holds one bin.
+        """
+        target = target @ self.filters
+        guess = target / self.filters.sum(0).clamp(min=1e-6)
         for _ in range(UPDATES):
-            guess = guess * target / (self.filters.T @ (self.filters @ guess)).clamp(min=1e-8)
+            guess = guess * target / ((guess @ self.filters.T) @ self.filters).clamp(min=1e-8)
         return guess * self.norm
 
     @torch.no_grad()
@@ -52,7 +72,7 @@ class GriffinLim(nn.Module):
 
         Args:
             mel: [bands, frames], normalised.
-            random: gives the initial phases; a generator of the CPU.
+            random: gives the phases that the first partials begin with; a generator of the CPU.
             heard: [samples], the beginning of the waveform where it is settled already. Each iteration puts it back, so
                 the phases after it grow out of it and the splice is a continuation.
 
@@ -60,45 +80,52 @@ class GriffinLim(nn.Module):
             [frames · hop], full scale ±1. The last window length is less sure than the rest, for want of what follows.
         """
         config = self.mel.config
-        length = mel.shape[1] * config.hop
+        half, length = config.n_fft // 2, mel.shape[1] * config.hop
+        heard = mel.new_zeros(0) if heard is None else heard
+        first = self._first_frame(len(heard))
         # One frame more than the Mel has, so that the last hop is covered as well.
-        amplitude = self.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1))
-        estimate = torch.polar(amplitude, self._first_phases(amplitude, random, heard))
-        previous = torch.zeros_like(estimate)
+        begin = max(0, first - self.context)  # frames of the past help to find the amplitudes of those after
+        amplitude = self.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1)[:, begin:])[first - begin :].contiguous()
+        framing = Framing(len(amplitude), config.hop, self.window)
+        phases = first_phases(amplitude, self._phases_before(heard, first, random), config.hop)
+        start = first * config.hop - half  # of the frames' first sample, in the waveform
+
+        def settled(wave: Tensor) -> Tensor:
+            wave[max(0, -start) : len(heard) - start] = heard[max(0, start) :]
+            if start < 0:  # mirrored at its ends, as a recording is before its Mel is measured
+                wave[:half] = wave[half + 1 : 2 * half + 1].flip(0)
+            wave[-half:] = wave[-2 * half - 1 : -half - 1].flip(0)
+            return wave
+
+        spectra = torch.polar(amplitude, phases)
+        pairs = amplitude[..., None].expand(-1, -1, 2).contiguous()  # real numbers by real numbers is what is fast
+        previous: Tensor | None = None
         for _ in range(self.iterations):
-            wave = self._settle(self._inverse(estimate, length), heard)
-            projected = self._forward(wave)
-            ahead = projected + MOMENTUM * (projected - previous)
-            estimate = amplitude * ahead / ahead.abs().clamp(min=1e-8)
-            previous = projected
-        return self._settle(self._inverse(estimate, length), heard)
+            wave = settled(framing.wave(spectra))
+            # Momentum of the spectra, which are linear in the wave: there it costs a quarter.
+            ahead = wave if previous is None else torch.lerp(previous, wave, 1 + MOMENTUM)
+            previous = wave
+            spectra = framing.spectra(ahead).sgn_()
+            torch.view_as_real(spectra).mul_(pairs)
+        return torch.cat([heard, framing.wave(spectra)[len(heard) - start : length - start]])
 
-    def _first_phases(self, amplitude: Tensor, random: torch.Generator, heard: Tensor | None) -> Tensor:
-        """Random, but where sound was heard its own, and after it turned on at the pace of its last frames."""
-        # Drawn on the CPU whatever the device, as the sampler's noise is.
-        phases = (torch.rand(amplitude.shape, generator=random) * (2 * torch.pi)).to(amplitude.device)
+    def _first_frame(self, heard: int) -> int:
+        """The first frame that reaches beyond ``heard`` samples; those before it say nothing of what comes."""
         config = self.mel.config
-        last = 0 if heard is None else (len(heard) - config.n_fft // 2) // config.hop  # that no silence leaks into
-        if heard is None or last < 1:
-            return phases
-        spectrum = self._forward(heard)[:, : last + 1]
-        phases[:, : last + 1] = spectrum.angle()
-        pace = (spectrum[:, last] * spectrum[:, last - 1].conj()).angle()
-        after = phases[:, last + 1 : last + 1 + REACH]
-        after[:] = phases[:, last, None] + pace[:, None] * torch.arange(1, after.shape[1] + 1, device=phases.device)
-        return phases
+        first = (heard - config.n_fft // 2) // config.hop + 1
+        # The frame before it gives the phases that go on, so it must not begin before the sound does.
+        return first if (first - 1) * config.hop >= config.n_fft // 2 else 0
 
-    def _forward(self, wave: Tensor) -> Tensor:
+    def _phases_before(self, heard: Tensor, first: int, random: torch.Generator) -> Tensor:
+        """Phases of the frame before ``first``, [bins]: as heard, else random."""
         config = self.mel.config
-        return torch.stft(wave, config.n_fft, config.hop, window=self.window, center=True, return_complex=True)
-
-    def _inverse(self, spectrum: Tensor, length: int) -> Tensor:
-        config = self.mel.config
-        return torch.istft(spectrum, config.n_fft, config.hop, window=self.window, center=True, length=length)
-
-    @staticmethod
-    def _settle(wave: Tensor, heard: Tensor | None) -> Tensor:
-        return wave if heard is None else torch.cat([heard, wave[len(heard) :]])
+        if first == 0:
+            # Drawn on the CPU whatever the device, as the sampler's noise is.
+            drawn = torch.rand(config.n_fft // 2 + 1, generator=random)
+            return (2 * torch.pi * drawn).to(heard.device)
+        begin = (first - 1) * config.hop - config.n_fft // 2
+        spectrum: Tensor = torch.fft.rfft(heard[begin : begin + config.n_fft] * self.window)
+        return spectrum.angle()
 
 
 class PaperInversion(nn.Module):

@@ -35,12 +35,12 @@ class _Job:
 class Worker:
     """Runs jobs one by one on its own thread, urgent ones first."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "windows") -> None:
         self._jobs: queue.PriorityQueue[_Job] = queue.PriorityQueue()
         self._arrivals = itertools.count()
         self._busy_since: float | None = None
-        # A daemon: a window that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._loop, name="windows", daemon=True)
+        # A daemon: a job that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     @property
     def busy_seconds(self) -> float:

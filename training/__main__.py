@@ -11,6 +11,7 @@ from generator.threads import share_cores
 from training.commands import add_run_commands, at_least_one
 from training.errors import Interrupted, TrainingError
 from training.evaluate import add_evaluate_command
+from training.vocoder_command import add_vocoder_command
 
 EXIT_STATUSES = (
     "exit status: 0 done; 1 failed; 2 wrong call or folder; 3 done, but some files were skipped (each is named); "
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_corpus(subparsers)
     _add_prepare(subparsers)
     add_run_commands(subparsers, say, EXIT_STATUSES)
+    add_vocoder_command(subparsers, say, EXIT_STATUSES)
     add_evaluate_command(subparsers, say, EXIT_STATUSES)
     return parser
 

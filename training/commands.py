@@ -5,7 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-if TYPE_CHECKING:  # the class is generic only for type checkers
+if TYPE_CHECKING:
+    from generator.checkpoint import Checkpoint
+
+    # The class is generic only for type checkers.
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 Say = Callable[[str], None]
@@ -32,8 +35,14 @@ def _add_train(subparsers: "Subparsers", say: Say, epilog: str) -> None:
     parser.add_argument(
         "prepared", type=Path, nargs="?", default=PREPARED, metavar="PREPARED", help="default: %(default)s"
     )
-    parser.add_argument("--preset", default="bard", metavar="NAME", help="what to train (default: %(default)s)")
-    parser.add_argument("--run", type=Path, metavar="DIR", dest="folder", help=f"default: {RUNS}/NAME")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--preset", default="bard", metavar="NAME", help="what to train (default: %(default)s)")
+    what.add_argument(
+        "--from", metavar="MODEL", dest="start", help="begin with the weights of a model: bard, or a file of its kind"
+    )
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", dest="folder", help=f"default: {RUNS}/NAME, or {RUNS}/NAME-tuned with --from"
+    )
     parser.add_argument("--steps", type=at_least_one, metavar="N", help="end after N steps in all")
     parser.add_argument("--epochs", type=at_least_one, metavar="N", help="end after N passes over the clips in all")
     parser.add_argument("--minutes", type=_minutes, metavar="M", help="end after M minutes of training in all")
@@ -47,22 +56,33 @@ def _train(args: argparse.Namespace, say: Say) -> int:
     from dataclasses import replace
 
     from training.loop import Bounds, train
-    from training.presets import find_preset, with_crop, with_widths
+    from training.presets import find_preset, tuning, with_crop, with_widths
 
-    config = find_preset(args.preset)
+    start = None if args.start is None else _start(args.start)
+    config = find_preset(args.preset) if start is None else tuning(start.config)
     if args.widths:
         config = with_widths(config, args.widths)
     if args.crop:
         config = with_crop(config, args.crop)
     if args.batch:
         config = replace(config, batch=args.batch)
-    folder = args.folder or RUNS / config.model.name
+    folder = args.folder or RUNS / (config.model.name if start is None else f"{config.model.name}-tuned")
     seconds = None if args.minutes is None else 60 * args.minutes
-    progress = train(config, args.prepared, folder, Bounds(args.steps, seconds, args.epochs), say=say)
+    progress = train(config, args.prepared, folder, Bounds(args.steps, seconds, args.epochs), say=say, start=start)
     say(f"{folder}: {progress.step} steps, {progress.samples} samples, {progress.seconds / 3600:.2f} hours of training")
     if progress.validation is not None:
         say(f"loss on held-out recordings: {progress.validation:.4f}")
     return _draw(folder, args.prepared, say)
+
+
+def _start(model: str) -> "Checkpoint":
+    from generator.checkpoint import CheckpointError, load_checkpoint
+    from training.errors import PresetError
+
+    try:
+        return load_checkpoint(model)
+    except CheckpointError as error:
+        raise PresetError(f"--from: {error}") from error
 
 
 def _add_plot(subparsers: "Subparsers", say: Say, epilog: str) -> None:

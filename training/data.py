@@ -33,6 +33,7 @@ from training.storage import writing_to
 TARGET_RMS: Final = 0.1  #: every track is brought to -20 dBFS, so that loudness follows the music and not the master
 FIT_CLIPS: Final = 400  #: clips from which the band statistics are taken
 CHUNK: Final = 8  #: clips analysed at a time
+BANDS_NAME: Final = "bands.npy"
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ class Dataset:
 def load_dataset(manifest: Manifest, config: ModelConfig, mel: Mel) -> Dataset:
     """The cached clips; the cache is filled, and ``mel`` fitted to the training side, where they are not yet.
 
+    A ``mel`` that came fitted keeps its statistics: weights that were learnt with them mean nothing with others.
+
     Raises:
         ManifestError: there is nothing to train on, or a shard is damaged.
         StorageError: the cache can't be written.
@@ -160,7 +163,10 @@ def identity_of(manifest: Manifest, config: ModelConfig) -> str:
 
 
 class _Cache:
-    """The folder of Mels and plans: ``bands.npy``, and ``KEY.mel.npy`` and ``KEY.plan.npy`` for each track."""
+    """The folder of Mels and plans: ``KEY.mel.npy`` and ``KEY.plan.npy`` for each track.
+
+    Beside them lies ``BANDS_NAME`` where the Mel was fitted to these tracks.
+    """
 
     def __init__(self, manifest: Manifest, config: ModelConfig, mel: Mel) -> None:
         self.manifest, self.config, self.mel = manifest, config, mel
@@ -171,13 +177,27 @@ class _Cache:
         self.columns = samples // config.mel.hop // column  # frames beyond a whole column have no plan
         self.frames = self.columns * column
         self.folder = manifest.folder / identity_of(manifest, config)
+        if mel.fitted and not self._fitted_here():
+            statistics = torch.stack([mel.mean, mel.deviation]).numpy()
+            suffix = hashlib.sha256(statistics.tobytes()).hexdigest()[:16]
+            self.folder = self.folder.with_name(f"{self.folder.name}-{suffix}")
+
+    def _fitted_here(self) -> bool:
+        """Whether the Mel's statistics are those of the tracks themselves, up to rounding on another machine."""
+        stored = _read(self.folder / BANDS_NAME, (3, self.config.mel.bands))
+        if stored is None:
+            return False
+        own = Mel(self.config.mel)
+        own.fit(*_sums(stored))
+        pairs = ((own.mean, self.mel.mean), (own.deviation, self.mel.deviation))
+        return all(torch.allclose(one, other, rtol=0, atol=1e-3) for one, other in pairs)
 
     def fit(self) -> None:
         """Band statistics from clips spread evenly over the training tracks."""
-        if self.config.mel.scaling != "standard":
+        if self.config.mel.scaling != "standard" or self.mel.fitted:
             return
         bands = self.config.mel.bands
-        stored = _read(self.folder / "bands.npy", (3, bands))
+        stored = _read(self.folder / BANDS_NAME, (3, bands))
         if stored is None:
             training = [(track, clip) for track in self.manifest.of("train") for clip in range(track.clips)]
             chosen = training[:: max(1, len(training) // FIT_CLIPS)]
@@ -188,9 +208,8 @@ class _Cache:
                 squares += level.square().sum((0, 2))
                 count += level.shape[0] * level.shape[2]
             stored = torch.stack([total, squares, torch.full_like(total, count)]).numpy()
-            _write(self.folder / "bands.npy", stored)
-        total, squares, counts = torch.from_numpy(np.array(stored))
-        self.mel.fit(total, squares, int(counts[0]))
+            _write(self.folder / BANDS_NAME, stored)
+        self.mel.fit(*_sums(stored))
 
     def fill(self) -> None:
         """Analyse every track whose files are not there and whole."""
@@ -237,6 +256,12 @@ class _Cache:
         return waves
 
 
+def _sums(stored: NDArray[np.generic]) -> tuple[Tensor, Tensor, int]:
+    """What ``Mel.fit`` takes, from what is stored."""
+    total, squares, counts = torch.from_numpy(np.array(stored))
+    return total, squares, int(counts[0])
+
+
 def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
     """A cached array, memory-mapped; ``None`` where it is missing, cut short or of another shape."""
     try:
@@ -257,10 +282,10 @@ def _write(path: Path, array: NDArray[np.generic]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def plan_statistics(clips: Clips) -> Tensor | None:
+def plan_statistics(clips: Clips, known: Tensor | None = None) -> Tensor | None:
     """What each mood's plans are like: [moods + 1, 2, FEATURES], mean and deviation; the last row is over all clips.
 
-    A mood without clips has the last row's. ``None`` for a model without a plan.
+    A mood without clips has its row of ``known``, or else the last row. ``None`` for a model without a plan.
     """
     if clips.plans is None:
         return None
@@ -275,4 +300,7 @@ def plan_statistics(clips: Clips) -> Tensor | None:
     sums[absent], counts[absent] = sums[NO_MOOD], counts[NO_MOOD]
     mean, square = sums[:, 0] / counts, sums[:, 1] / counts
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
-    return torch.from_numpy(np.stack([mean, deviation], axis=1).astype(np.float32))
+    statistics = torch.from_numpy(np.stack([mean, deviation], axis=1).astype(np.float32))
+    if known is not None:
+        statistics[torch.from_numpy(absent)] = known.float()[torch.from_numpy(absent)]
+    return statistics

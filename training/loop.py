@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from generator.checkpoint import Checkpoint, load_state
 from generator.mel import Mel
 from training import log
 from training.data import identity_of, load_dataset
@@ -66,6 +67,7 @@ def train(
     progress_bar: bool = True,
     say: Callable[[str], None] = _say_nothing,
     validate_seconds: float = VALIDATE_SECONDS,
+    start: Checkpoint | None = None,
 ) -> Progress:
     """Train until ``bounds``; called again with the same folder it goes on where it was.
 
@@ -80,6 +82,8 @@ def train(
         progress_bar: draw one on stderr, where that is a terminal.
         say: told what a person should know before it starts.
         validate_seconds: between two measurements of the held-out loss; one comes at the end anyway.
+        start: a model whose weights and band statistics a new run begins with (see ``presets.tuning``); it must have
+            the configuration's own network and Mel.
 
     Returns:
         How far the run is.
@@ -91,7 +95,9 @@ def train(
     manifest = load_manifest(prepared)
     with claimed(folder, config, identity_of(manifest, config.model)):
         mel = Mel(config.model.mel)
-        run = Run(config, load_dataset(manifest, config.sample, mel), mel, folder)
+        if start is not None:
+            load_state(mel, start.part("mel"), "Mel")
+        run = Run(config, load_dataset(manifest, config.sample, mel), mel, folder, start)
         if bounds == Bounds():
             bounds = Bounds(epochs=config.epochs)
         if run.progress.step:
@@ -117,7 +123,7 @@ def _loop(run: Run, bounds: Bounds, progress_bar: bool, validate_seconds: float)
         unit="step",
         disable=None if progress_bar else True,
     )
-    with _signals() as received, bar:
+    with signals() as received, bar:
         while not bounds.reached(run.progress, run.steps_an_epoch) and not received:
             loss = run.step(next(batches), noise, lambda: bool(received))
             if loss is None:
@@ -147,7 +153,7 @@ def _loop(run: Run, bounds: Bounds, progress_bar: bool, validate_seconds: float)
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals() -> Iterator[list[int]]:
     """A list that SIGTERM or SIGINT makes non-empty: the loop ends itself, and no step is half done."""
     received: list[int] = []
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from generator.analysis import condition
 from generator.config import ModelConfig
-from generator.diffusion import NoiseSchedule, diffuse
+from generator.diffusion import NoiseSchedule, clean_from, diffuse
 from generator.mood_embedding import NO_MOOD
 from generator.plan import BASS, CHROMA
 from training.data import Batch
@@ -19,7 +19,7 @@ MOOD_DROPOUT: Final = 0.12
 PLAN_DROPOUT: Final = 0.15
 BOTH_DROPPED: Final = 0.08  #: of which mood and plan together
 PLAN_NOISE: Final = 0.03
-MAX_WEIGHT: Final = 5.0
+MAX_WEIGHT: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _roughen(plan: Tensor, random: torch.Generator) -> Tensor:
 def loss_of(network: nn.Module, batch: Batch, draw: Draw, config: ModelConfig, schedule: NoiseSchedule) -> Tensor:
     """The weighted error of one batch.
 
-    The paper's loss is the plain mean square error of ε or x₀. The bard's error of x₀ weighs min(1 / s², 5), which is
+    The paper's loss is the plain mean square error of ε or x₀. The bard's error of x₀ weighs min(1 / s², 10), which is
     the error of v (Salimans & Ho 2022, appendix D) bounded near the clean end, outside the prefix.
 
     Returns:
@@ -114,6 +114,7 @@ def loss_of(network: nn.Module, batch: Batch, draw: Draw, config: ModelConfig, s
     predicted = network(noisy, draw.t, draw.mood, draw.plan, draw.known).float()
     if config.unet.architecture == "paper":
         return F.mse_loss(predicted, draw.noise if config.diffusion.target == "noise" else batch.mel)
+    predicted = clean_from(predicted, noisy, draw.t, config.diffusion, schedule)
     weight = (1 / schedule.noise(draw.t).square()).clamp(max=MAX_WEIGHT)[:, None, None] * hidden
     errors = weight * (predicted - batch.mel).square()
     mean: Tensor = errors.sum() / (hidden.sum() * batch.mel.shape[1])

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generator.checkpoint import CheckpointError, load_checkpoint
-from generator.composer import Section
 from generator.engine import Engine, GenerationError
 from generator.mel import Mel
 from generator.moods import MOODS, Mood
 from generator.protocol import Controls
+from generator.section import Section
 from training import log
 from training.data import Clips, Dataset, load_dataset
 from training.drawing import BACKGROUND, FIRST, INK, SECOND, new_figure, save

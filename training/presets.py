@@ -18,6 +18,8 @@ from training.errors import PresetError
 
 WARM_UP: Final = 200  #: steps of ``inverse-sqrt``
 GROUPS: Final = 8  #: of every normalisation, so widths are multiples
+TUNING: Final = 0.6  #: of the learning rate, where the weights are learnt already
+TUNING_EPOCHS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,25 @@ def with_widths(config: TrainConfig, widths: tuple[int, ...]) -> TrainConfig:
     unet = replace(config.model.unet, widths=widths)
     return replace(
         config, model=replace(config.model, name=name, unet=unet, notes=config.model.notes | {"scale": scale})
+    )
+
+
+def tuning(model: ModelConfig) -> TrainConfig:
+    """How a model that can play already learns from more music: as its kind begins, at a gentler rate.
+
+    Raises:
+        PresetError: a model of this kind is not tuned.
+    """
+    if model.unet.architecture != "patched":
+        raise PresetError("--from takes a model of bard's kind; the paper's models are trained from the beginning")
+    learnt = {key: model.notes[key] for key in ("samples", "hours", "from") if key in model.notes}
+    origin = ", ".join([model.name, *(f"{key} {value}" for key, value in learnt.items())])
+    own = PRESETS[BARD.name]
+    return replace(
+        own,
+        model=replace(model, notes={"from": origin}),
+        learning_rate=TUNING * own.learning_rate,
+        epochs=TUNING_EPOCHS,
     )
 
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from generator.checkpoint import Checkpoint, save_checkpoint
+from generator.checkpoint import load_state as load_weights
 from generator.device import bf16_pays, pick_device, precision
 from generator.diffusion import NoiseSchedule, make_schedule
 from generator.mel import Mel
@@ -37,7 +38,9 @@ def never() -> bool:
 class Run:
     """Network, optimiser, average and progress; goes on from the folder's state if it has one."""
 
-    def __init__(self, config: TrainConfig, dataset: Dataset, mel: Mel, folder: Path) -> None:
+    def __init__(
+        self, config: TrainConfig, dataset: Dataset, mel: Mel, folder: Path, start: Checkpoint | None = None
+    ) -> None:
         """Set up, or restore.
 
         Args:
@@ -45,8 +48,10 @@ class Run:
             dataset: what to learn from.
             mel: fitted to it.
             folder: the run's own.
+            start: what a new run's weights are; random where not given.
 
         Raises:
+            CheckpointError: ``start`` is not the configuration's.
             RunError: the folder's state is damaged or of another model.
         """
         self.config, self.model, self.folder = config, config.model, folder
@@ -54,6 +59,8 @@ class Run:
         self.device = pick_device()
         torch.manual_seed(0)
         self.network = make_network(self.model.unet, self.model.mel.bands).to(self.device)
+        if start is not None:
+            load_weights(self.network, start.part("network"), "network")
         self.schedule: NoiseSchedule = make_schedule(self.model.diffusion)
         self.draw = draw_paper if self.model.unet.architecture == "paper" else draw_bard
         self.ema = Ema(self.network)
@@ -65,7 +72,7 @@ class Run:
         self.bf16 = False
         self.gradient = 0.0  # norm at the last step, before clipping
         self.steps_an_epoch = max(1, len(dataset.train) // config.batch)
-        self.statistics = plan_statistics(dataset.train)
+        self.statistics = plan_statistics(dataset.train, None if start is None else start.tensors["plan.statistics"])
         if (found := load_state(folder)) is not None:
             self._restore(*found)
         devices = [entry["device"] for entry in log.read(folder) if "device" in entry]

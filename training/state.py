@@ -67,6 +67,21 @@ def claimed(folder: Path, config: TrainConfig, data: str) -> Iterator[None]:
         StorageError: it can't be written.
     """
     own = {"config": _plain(config), "data": data}
+    with exclusive(folder):
+        _check(folder, own)
+        with writing_to(folder, "--run"):
+            write_atomically(folder / RUN_NAME, json.dumps(own, indent=1) + "\n")
+        yield
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in ``folder``, which is made if need be, while the context lasts.
+
+    Raises:
+        RunError: one does already.
+        StorageError: it can't be written.
+    """
     with writing_to(folder, "--run"):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -75,9 +90,6 @@ def claimed(folder: Path, config: TrainConfig, data: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(f"another process is training in {folder}; wait for it, or choose another --run") from None
-        _check(folder, own)
-        with writing_to(folder, "--run"):
-            write_atomically(folder / RUN_NAME, json.dumps(own, indent=1) + "\n")
         yield
 
 

@@ -116,7 +116,7 @@ class Watched:
         """x̂₀ and ε̂: the one that the network predicts, and the other that follows from it."""
         parts = zip(*(torch.split(part, TOGETHER) for part in (noisy, t, moods)), strict=True)
         predicted = torch.cat([self.network(*part) for part in parts])
-        clean = clean_from(predicted, noisy, t, self.config.diffusion.target, self.schedule)
+        clean = clean_from(predicted, noisy, t, self.config.diffusion, self.schedule)
         if self.config.diffusion.target == "noise":
             return clean, predicted
         return clean, noise_from(clean, noisy, t, self.schedule)

@@ -22,18 +22,25 @@ class FakeChunk:
 
 @dataclass
 class FakeEngine:
-    """Counts its work in ``calls``; ``gate`` holds every window after ``free_windows``; ``broken`` moods raise."""
+    """Counts its work in ``calls``; ``gate`` holds every window after ``free_windows``; ``broken`` moods raise.
+
+    Another's name, level and broken moods can be taken over, as a player takes over a model.
+    """
 
     name: str = "fake"
     gate: threading.Event = field(default_factory=threading.Event)
     free_windows: int = 1_000_000
     broken: frozenset[str] = frozenset()
+    level: float = 1.0
     calls: list[str] = field(default_factory=list)
     started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     threads: set[str] = field(default_factory=set)
 
     def stream(self, seed: int, controls: Controls, volume: float = 1.0, start: int = 0) -> "FakeStream":
         return FakeStream(self, seed, controls, volume, start)
+
+    def take_over(self, other: "FakeEngine") -> None:
+        self.name, self.level, self.broken = other.name, other.level, other.broken
 
     def work(self, call: str) -> None:
         self.calls.append(call)
@@ -70,7 +77,9 @@ class FakeStream:
         if self.controls.mood in self.engine.broken:
             raise FloatingPointError("not a number")
         self.end = end
-        return FakeChunk(start, tuple(sine(self.controls.mood, self.volume) for _ in range(start, end)), lands)
+        return FakeChunk(
+            start, tuple(sine(self.controls.mood, self.volume * self.engine.level) for _ in range(start, end)), lands
+        )
 
 
 @cache

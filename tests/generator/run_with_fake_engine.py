@@ -2,9 +2,11 @@
 
 import sys
 import time
+from pathlib import Path
 from types import ModuleType
 
 from generator.__main__ import main
+from generator.errors import GeneratorError
 from tests.generator.fake_engine import FakeEngine
 
 
@@ -21,6 +23,12 @@ class BusyEngine(FakeEngine):
 
 
 def load_engine(model: str) -> FakeEngine:
+    """By name; or by a file, in which the name is."""
+    path = Path(model)
+    if path.suffix:
+        if not path.is_file():
+            raise GeneratorError(f"{model}: no such model")
+        model = path.read_text(encoding="utf-8")
     return BusyEngine(model) if model == "busy" else FakeEngine(model)
 
 

@@ -24,7 +24,7 @@ from websockets.asyncio.client import connect
 from generator import sample
 from generator.__main__ import main
 from generator.moods import MOODS, Mood
-from generator.protocol import FRAME_SAMPLES, Controls, Open, encode
+from generator.protocol import AHEAD_FRAMES, FRAME_SAMPLES, Controls, Open, encode
 from generator.sample import Order, clip_seed
 from generator.settings import SettingsError, is_loopback, load_settings
 from tests.generator.fake_engine import FakeEngine, sine
@@ -237,12 +237,12 @@ def test_an_address_that_is_not_here_is_one_sentence(
 
 
 @contextmanager
-def running(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(*words: str, stdin: int = subprocess.PIPE) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A serving process and its address."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "tests.generator.run_with_fake_engine", "serve", "--port", "0", *words],
         cwd=ROOT,
-        stdin=subprocess.PIPE,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -291,6 +291,54 @@ def test_it_ends_when_its_parent_lets_go_of_stdin() -> None:
         assert process.wait(3) == 0
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+def until(process: subprocess.Popen[str], words: str) -> None:
+    """Read the log up to a line with these words."""
+    assert process.stderr is not None
+    while words not in (line := process.stderr.readline()):
+        assert line, f"the log ended without: {words}"
+
+
+hangups = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP here")
+
+
+@hangups
+def test_a_hangup_reads_the_model_again_and_a_bad_one_leaves_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "model.txt"
+    path.write_text("young")
+
+    async def playing(address: str, process: subprocess.Popen[str]) -> None:
+        async with connect(f"ws://{address}/v1/stream", compression=None, max_queue=None) as table:
+            await table.send(encode(Open(Mood("sad"), 1)))
+            assert '"young"' in str(await table.recv())
+            path.write_text("grown")
+            process.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(until, process, f"grown plays now, as read from {path}")
+            path.unlink()
+            process.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(until, process, "no such model; grown plays on")
+            frames = 0
+            while frames < AHEAD_FRAMES:  # it was served all the while
+                frames += isinstance(await table.recv(), bytes)
+
+    with running("--model", str(path)) as (process, address):
+        asyncio.run(playing(address, process))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+@hangups
+def test_a_terminal_that_is_closed_takes_the_service_along() -> None:
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    with running("--model", "quick", stdin=theirs) as (process, _):
+        os.close(theirs)
+        process.send_signal(signal.SIGHUP)
+        until(process, "quick plays now")
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(10) == 0
 
 
 def test_the_first_window_is_made_before_the_service_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,19 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.composer import (
-    BARS_A_PHRASE,
-    COLUMN_FRAMES,
-    FORM,
-    STROPHES,
-    Array,
-    Section,
-    _phrase,
-    write_plan,
-)
+from generator.composer import COLUMN_FRAMES, Array, write_plan
 from generator.moods import MOODS, Mood
 from generator.plan import BASS, BRIGHTNESS, CHROMA, FEATURES, LOUDNESS, ONSET, ONSET_PARTS
 from generator.protocol import FRAME_SECONDS, MAX_FRAME_INDEX, MAX_SEED, Controls
+from generator.score import LONGEST, REACH, Voice, phrase
+from generator.section import BARS_A_PHRASE, FORM, STEP, STROPHES, Section
 from generator.style import STYLES
 from tests.generator.tiny import plan_statistics
 
@@ -61,10 +54,18 @@ def strophe_frames(section: Section) -> float:
     return len(FORM) * BARS_A_PHRASE * section.style.metre * beat
 
 
-def strokes(section: Section, start: int, columns: int) -> list[int]:
-    """Wire frames in which the plan has a stroke."""
-    onsets = plan(section, start, columns)[ONSET].T.reshape(-1)
-    return [start + int(at) for at in np.flatnonzero(onsets > onsets.min() + 1e-6)]
+def strokes(section: Section, first: int, columns: int) -> dict[int, float]:
+    """Frames from the section's origin on in which notes begin, and how strongly the strongest is played."""
+    found: dict[int, float] = {}
+    for number in range(first * section.tempo // STEP // section.phrase_steps, 64):
+        notes = phrase(section, number).notes
+        for step, velocity in zip(notes.step.tolist(), notes.velocity.tolist(), strict=True):
+            frame = (number * section.phrase_steps + step) * STEP // section.tempo
+            if first <= frame < first + columns * COLUMN_FRAMES:
+                found[frame] = max(velocity, found.get(frame, 0.0))
+        if (number + 1) * section.phrase_steps * STEP // section.tempo > first + columns * COLUMN_FRAMES:
+            return found
+    raise AssertionError("too long a stretch")
 
 
 @given(section=sections | bridged, start=frames, shift=st.integers(0, 63))
@@ -92,20 +93,28 @@ def test_every_number_is_in_range(section: Section, start: int) -> None:
 
 
 @given(section=sections, start=frames)
-def test_every_tone_belongs_to_the_mode_on_its_tonic(section: Section, start: int) -> None:
-    written = plan(section, start)
+def test_every_pitch_that_stands_out_belongs_to_the_mode_on_its_tonic(section: Section, start: int) -> None:
+    written = plan(section, start)[CHROMA]
     for column in range(64):
-        tonic = section.tonic(start + column * COLUMN_FRAMES + COLUMN_FRAMES // 2)
-        scale = {(tonic + step) % 12 for step in section.style.scale}
-        for part in (CHROMA, BASS):
-            assert set(np.flatnonzero(written[part, column]).tolist()) <= scale
+        here = start + column * COLUMN_FRAMES + COLUMN_FRAMES // 2
+        # Where the key changes, notes of the old one die away, and half a column's notes of the new one are heard.
+        tonics = {section.tonic(here + shift) for shift in (-300, 0, COLUMN_FRAMES // 2)}
+        scales = {(tonic + step) % 12 for tonic in tonics for step in section.style.scale}
+        aside = [written[pitch, column] for pitch in range(12) if pitch not in scales]
+        assert max(aside, default=0.0) <= written[:, column].min() + 1e-6
 
 
 @given(section=sections, start=frames)
-def test_the_bass_plays_a_tone_of_the_chord_that_sounds(section: Section, start: int) -> None:
-    written = plan(section, start)
-    root = written[BASS].argmax(0)
-    assert (written[CHROMA][root, np.arange(64)] > 0).all()
+def test_the_bass_plays_tones_of_its_chord(section: Section, start: int) -> None:
+    first = start * section.tempo // STEP // section.phrase_steps
+    for number in (first, first + 1):
+        found = phrase(section, number)
+        notes = found.notes
+        low = notes.voice == Voice.BASS
+        for step, pitch in zip(notes.step[low].tolist(), notes.pitch[low].tolist(), strict=True):
+            chord = found.chords[step // section.style.bar]
+            tones = [(found.tonic + section.style.scale[(chord + tone) % 7]) % 12 for tone in (0, 2, 4)]
+            assert pitch in tones
 
 
 # Between two moods
@@ -128,22 +137,15 @@ def test_a_blend_lies_between_its_moods(one: str, two: str, intensity: int) -> N
     assert lies_between(first.tempo, both.tempo, second.tempo)
     assert both.style.scale == first.style.scale
     assert both.style.metre == first.style.metre
-    assert len(both.style.figure) == len(first.style.figure)
-    assert max(both.style.figure) == both.style.figure[0]
+    assert len(both.style.bass) == len(first.style.bass)
+    assert max(both.style.bass) == both.style.bass[0]
     assert lies_between(first.style.density, both.style.density, second.style.density)
-    levels = []
-    for section in (first, both, second):  # one whole phrase each, so that its arch is heard as a whole
-        written = plan(section, 0, round(strophe_frames(section) / len(FORM) / COLUMN_FRAMES))
-        levels.append((written[LOUDNESS].mean(), written[BRIGHTNESS].mean()))
-    assert all(
-        min(low, high) - 0.02 <= value <= max(low, high) + 0.02 for low, value, high in zip(*levels, strict=True)
-    )
 
 
 def test_a_blend_is_music_of_its_own_and_who_leads_matters() -> None:
     first, _, both = pair("fight", "sad")
     other = Section(Controls(Mood("sad"), 3, Mood("fight")), 4, 0)
-    tunes = {_phrase(section, 0).melody for section in (first, both, other)}
+    tunes = {phrase(section, 0).tune for section in (first, both, other)}
     assert len(tunes) == 3
     assert both.style != other.style
 
@@ -183,11 +185,11 @@ def test_on_a_bridge_everything_moves_steadily_from_the_one_to_the_other(section
     assert (np.diff(mixtures, axis=0) * (mixtures[-1] - mixtures[0]) >= -1e-9).all()
     assert section.intensity(places[0]) == bridge.controls.intensity
     assert section.intensity(places[-1]) == section.controls.intensity
-    swell_free = STATISTICS.copy()
-    swell_free[:, 1, LOUDNESS] = 1e-9
+    still = STATISTICS.copy()
+    still[:, 1] = 1e-9  # of a mood whose recordings never move, nothing moves but its mean
     columns = (section.origin - bridge.origin) // COLUMN_FRAMES
-    loud = write_plan(section, bridge.origin, columns + 20, swell_free)[LOUDNESS]
-    ends = [write_plan(each, 0, 1, swell_free)[LOUDNESS, 0] for each in (before, after)]
+    loud = write_plan(section, bridge.origin, columns + 20, still)[LOUDNESS]
+    ends = [still[[MOODS.index(mood) for mood in each.controls.moods], 0, LOUDNESS].mean() for each in (before, after)]
     assert loud[[0, -1]] == pytest.approx(ends, abs=0.02)
     assert np.abs(np.diff(loud)).max() < 0.02
     assert min(before.tempo, after.tempo) <= bridge.tempo <= max(before.tempo, after.tempo) + 1
@@ -215,19 +217,15 @@ def test_a_change_on_a_bridge_sets_out_from_the_nearer_end(section: Section, int
 
 @pytest.mark.parametrize("mood", MOODS)
 def test_four_hours_never_repeat_but_for_the_form(mood: str) -> None:
-    """Where twenty seconds of a plan come a second time, a phrase returned within its strophe; whatever the key."""
+    """No strophe comes a second time, and hardly a phrase but where it returns within its strophe."""
     section = Section(Controls(Mood(mood)), 20, 0)
-    half = section.beat_seconds / 2
-    length = BARS_A_PHRASE * section.style.metre * 2
-    window = round(20 / half)
-    phrases = [_phrase(section, at) for at in range(round(4 * 3600 / half / length))]
-    bar = 2 * section.style.metre
-    steps = [(phrase.chords[at // bar], phrase.melody[at]) for phrase in phrases for at in range(length)]
-    seen: dict[tuple[tuple[int, int], ...], int] = {}
-    for at in range(0, len(steps) - window, bar):
-        strophe = at // (length * len(FORM))
-        assert seen.setdefault(tuple(steps[at : at + window]), strophe) == strophe
-    assert len({phrase.melody for phrase in phrases[:: len(FORM)]}) > 0.99 * len(phrases) / len(FORM)
+    strophes = round(4 * 3600 / (len(FORM) * section.phrase_steps * section.beat_seconds / 4))
+    tunes = []
+    for strophe in range(strophes):
+        first, other = (phrase(section, len(FORM) * strophe + FORM.index(name)) for name in "AB")
+        tunes.append(((first.chords, first.tune), (other.chords, other.tune)))
+    assert len(set(tunes)) == strophes
+    assert len({tune for pair in tunes for tune in pair}) > 0.98 * 2 * strophes
 
 
 def test_the_keys_walk_is_another_each_time() -> None:
@@ -257,49 +255,80 @@ def test_the_first_downbeat_is_the_origin() -> None:
     for mood in MOODS:
         section = Section(Controls(mood), 1, 777)
         assert section.next_beat(777) == 777
-        assert 777 in strokes(section, 777, 8)
+        assert strokes(section, 0, 8)[0] > 0.4
 
 
 @pytest.mark.parametrize("mood", MOODS)
 @pytest.mark.parametrize("intensity", [1, 2, 3, 4, 5])
-def test_every_stroke_of_the_figure_sounds_and_nothing_else(mood: str, intensity: int) -> None:
-    """Among others at tempi whose half-beats fall exactly on a frame's edge."""
-    section = Section(Controls(next(each for each in MOODS if each == mood), intensity), 3, 40)
-    half, figure = section.beat_seconds / 2, section.style.figure
-    count = int(600 * COLUMN_FRAMES * FRAME_SECONDS / half)
-    true = [at for at in range(count) if figure[at % len(figure)] > 0]
-    found = strokes(section, section.origin, 600)
-    for at, frame in zip(true, found, strict=False):
-        assert (
-            (frame - section.origin) * FRAME_SECONDS - 1e-9 <= at * half < (frame + 1 - section.origin) * FRAME_SECONDS
-        )
-    assert len(true) <= len(found) <= len(true) + 1
+def test_strokes_stand_in_the_frame_in_which_their_notes_begin(mood: str, intensity: int) -> None:
+    """Among others at tempi whose steps fall exactly on a frame's edge."""
+    section = Section(Controls(Mood(mood), intensity), 3, 40)
+    quiet = STATISTICS.copy()
+    quiet[:, 0, ONSET] = 0  # so that the calm between the strokes is cut off at 0
+    onsets = write_plan(section, section.origin, 600, quiet)[ONSET].T.reshape(-1)
+    played = strokes(section, 0, 600)
+    strong = [frame for frame, velocity in played.items() if velocity > 0.7]
+    assert len(strong) > 10
+    assert all(onsets[frame] > 0.2 for frame in strong)
+    silent = [frame for frame in range(2400) if frame not in played and frame - 1 not in played]
+    assert onsets[silent].max() < 0.2
 
 
-@given(section=sections)
+@given(section=sections, strophe=st.integers(-5, 500))
 @settings(max_examples=30)
-def test_a_phrase_that_returns_keeps_its_chords_and_its_skeleton(section: Section) -> None:
-    """Over one strophe A A B A: strong half-beats are the same wherever A stands; B is not A."""
-    half = section.beat_seconds / 2 / FRAME_SECONDS
-    length = BARS_A_PHRASE * section.style.metre * 2
+def test_a_phrase_that_returns_keeps_its_chords_and_its_tune_and_is_played_anew(section: Section, strophe: int) -> None:
+    first, again, other, last = (phrase(section, len(FORM) * strophe + at) for at in range(4))
+    assert (first.chords, first.tune) == (again.chords, again.tune) == (last.chords, last.tune)
+    assert other.tune != first.tune
+    assert not np.array_equal(first.notes.velocity, again.notes.velocity)
 
-    def step(phrase: int, half_beat: int) -> Array:
-        middle = section.origin + (phrase * length + half_beat + 0.5) * half
-        return plan(section, round(middle) - COLUMN_FRAMES // 2, 1)[: ONSET.start, 0]
 
-    first = [step(0, at) for at in range(0, length, 2)]
-    for again in (1, 3):
-        assert all(np.array_equal(step(again, at), first[at // 2]) for at in range(0, length, 2))
+@given(section=sections, index=st.integers(-5, 500))
+@settings(max_examples=50)
+def test_a_tune_fills_its_bars_and_keeps_its_range(section: Section, index: int) -> None:
+    found = phrase(section, index)
+    ends = [step + length for step, length, _ in found.tune]
+    assert [step for step, _, _ in found.tune] == [0, *ends[:-1]]
+    assert ends[-1] == section.phrase_steps
+    assert all(0 <= degree <= REACH for _, _, degree in found.tune)
+    bar = section.style.bar
+    assert {step for step, _, _ in found.tune} >= {0, bar, 2 * bar, 3 * bar}
+    for step, _, degree in found.tune:
+        if step % bar == 0:
+            assert (degree - found.chords[step // bar]) % 7 in (0, 2, 4)
+    lengths = [[length for step, length, _ in found.tune if step // bar == at] for at in (0, 2)]
+    assert lengths[0] == lengths[1]  # the motive
+
+
+@given(section=sections, index=st.integers(-5, 500))
+@settings(max_examples=50)
+def test_every_note_lies_in_its_phrase_and_can_be_heard(section: Section, index: int) -> None:
+    notes = phrase(section, index).notes
+    assert notes.step.min() == 0
+    assert (notes.step + notes.length).max() <= section.phrase_steps + 2  # a drum rings on
+    assert notes.length.min() >= 1
+    assert notes.length.max() <= LONGEST
+    assert notes.velocity.min() > 0
+    assert notes.velocity.max() < 2
+    assert set(notes.pitch.tolist()) <= set(range(12))
+
+
+def test_more_play_the_higher_the_intensity() -> None:
+    counts = []
+    for intensity in (1, 3, 5):
+        section = Section(Controls(Mood("fight"), intensity), 8, 0)
+        counts.append(sum(len(phrase(section, at).notes.step) for at in range(40)))
+    assert counts == sorted(counts)
+    assert counts[0] < 0.9 * counts[2]
 
 
 def test_b_is_new_material_and_so_is_the_next_strophe() -> None:
     differing = {"b": 0, "next": 0}
     for seed in range(20):
         section = Section(Controls(MOODS[0]), seed, 0)
-        phrase = strophe_frames(section) / len(FORM)
-        a, b = plan(section, 0), plan(section, round(2 * phrase))
-        differing["b"] += not np.array_equal(a[CHROMA], b[CHROMA])
-        differing["next"] += _phrase(section, 0).melody[::2] != _phrase(section, 4).melody[::2]
+        length = strophe_frames(section) / len(FORM)
+        differing["b"] += not np.array_equal(plan(section, 0)[CHROMA], plan(section, round(2 * length))[CHROMA])
+        differing["next"] += phrase(section, 0).tune != phrase(section, 4).tune
     assert min(differing.values()) > 15
 
 
@@ -370,7 +399,11 @@ def test_every_style_can_be_played(mood: str) -> None:
     assert list(style.scale) == sorted({*style.scale})
     assert style.scale[0] == 0
     assert 30 <= style.tempo[0] < style.tempo[1] <= 200
-    assert len(style.figure) == 2 * style.metre  # one bar, so that it begins on every downbeat
-    assert style.figure[0] == max(style.figure)
+    patterns = (style.bass, style.chords, style.low_drum, style.high_drum)
+    assert {len(pattern) for pattern in patterns} == {style.bar}
+    assert {sum(rhythm) for rhythm in style.rhythms} == {style.bar}
+    assert all(0 <= strength <= 1 for pattern in patterns for strength in pattern)
+    assert style.bass[0] == max(style.bass)  # the downbeat is heard
+    assert set(style.broken) <= {0, 1, 2}
     assert all(set(chords) <= set(range(7)) for chords in style.progressions)
     assert ONSET_PARTS == COLUMN_FRAMES  # one onset a frame

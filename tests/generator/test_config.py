@@ -81,10 +81,11 @@ def test_a_field_that_lacks_is_a_config_error(way: tuple[str, ...]) -> None:
         del spot[way[-1]]
     else:
         body["mel"]["colour"] = "red"
-    later = {("diffusion", name) for name in ("guidance", "reading", "power", "zero_terminal")}
+    later = {("diffusion", name) for name in ("guidance", "reading", "power", "zero_terminal", "residual", "warp")}
     defaults = {("unet", "he_initialisation"), *later}
     if way in defaults:
-        assert ModelConfig.from_json(body) == BARD or way == ("diffusion", "guidance")
+        own = {("diffusion", name) for name in ("guidance", "residual", "warp")}  # where BARD's is not the default
+        assert (ModelConfig.from_json(body) == BARD) == (way not in own)
     else:
         with pytest.raises(ConfigError):
             ModelConfig.from_json(body)
@@ -110,6 +111,9 @@ def test_what_is_no_configuration_at_all_is_a_config_error(body: Any) -> None:
         ("unet", {"architecture": "paper"}),
         ("diffusion", {"bound": 0.0}),
         ("diffusion", {"steps": 0}),
+        ("diffusion", {"warp": 0.0}),
+        ("diffusion", {"residual": -0.1}),
+        ("diffusion", {"target": "noise"}),  # which has no residual
     ],
 )
 def test_a_network_that_could_not_run_is_never_configured(part: str, change: dict[str, Any]) -> None:

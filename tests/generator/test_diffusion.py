@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from generator.diffusion import (
 )
 
 COSINE, PAPER = CosineSchedule(), PaperSchedule(50)
+NOISE, CLEAN = (DiffusionConfig("cosine", target, steps=8, bound=None) for target in ("noise", "clean"))
 SCHEDULES: dict[str, NoiseSchedule] = {
     "cosine": COSINE,
     "paper": PAPER,
@@ -122,9 +124,28 @@ def test_clean_and_noise_are_two_views_of_the_same(schedule: NoiseSchedule, t: f
     clean, noise = torch.randn(2, 3, 4, 5, generator=random, dtype=torch.float64)
     times = torch.full((3,), t, dtype=torch.float64)
     noisy = diffuse(clean, times, noise, schedule)
-    assert torch.allclose(clean_from(noise, noisy, times, "noise", schedule), clean, atol=1e-6)
+    assert torch.allclose(clean_from(noise, noisy, times, NOISE, schedule), clean, atol=1e-6)
     assert torch.allclose(noise_from(clean, noisy, times, schedule), noise, atol=1e-6)
-    assert clean_from(clean, noisy, times, "clean", schedule) is clean
+    assert clean_from(clean, noisy, times, CLEAN, schedule) is clean
+
+
+@pytest.mark.parametrize("residual", [0.03, 0.12, 1.0])
+def test_of_two_witnesses_the_surer_one_is_believed_and_both_together_err_least(residual: float) -> None:
+    """A network that errs by the residual, beside x_t: the best share of a line between them is the formula's."""
+    random = torch.Generator().manual_seed(4)
+    clean, noise, error = torch.randn(3, 1, 1, 200_000, generator=random, dtype=torch.float64)
+    config = replace(CLEAN, residual=residual)
+    for t in (0.01, 0.06, 0.125, 0.25, 0.5, 0.9):
+        times = torch.tensor([t], dtype=torch.float64)
+        noisy, predicted = diffuse(clean, times, noise, COSINE), clean + residual * error
+        found = clean_from(predicted, noisy, times, config, COSINE)
+        own = (noisy / COSINE.signal(times)).double()
+        shares = torch.linspace(0, 1, 101, dtype=torch.float64)
+        errors = [(own + share * (predicted - own) - clean).square().mean().item() for share in shares]
+        assert (found - clean).square().mean().item() <= min(errors) * 1.01
+    at = {t: clean_from(predicted, noisy, torch.tensor([t]), config, COSINE) for t in (0.0, 1.0)}
+    assert torch.allclose(at[0.0], noisy)
+    assert torch.allclose(at[1.0], predicted)
 
 
 def test_each_row_of_a_batch_has_a_time_of_its_own() -> None:
@@ -136,7 +157,8 @@ def test_each_row_of_a_batch_has_a_time_of_its_own() -> None:
 def test_both_ends_stay_finite(schedule: NoiseSchedule) -> None:
     x = torch.ones(2, 1, 1)
     times = torch.tensor([0.0, 1.0])
-    assert clean_from(2 * x, x, times, "noise", schedule).isfinite().all()
+    for config in (NOISE, CLEAN, replace(CLEAN, residual=0.1)):
+        assert clean_from(2 * x, x, times, config, schedule).isfinite().all()
     assert noise_from(2 * x, x, times, schedule).isfinite().all()
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from generator.checkpoint import Checkpoint, CheckpointError, save_checkpoint
-from generator.composer import Section
 from generator.config import BARD, PAPER_NOISE, ModelConfig
 from generator.engine import Engine, GenerationError, State, Window, load_engine
 from generator.mel import Mel
 from generator.moods import Mood
 from generator.network import make_network
 from generator.protocol import FRAME_SAMPLES, Controls
+from generator.section import Section
 from generator.stream import Stream
 from generator.vocoder import GriffinLim, PaperInversion
 from tests.generator.tiny import CPU, TINY, TINY_PAPER, plan_statistics, tiny_checkpoint, tiny_engine

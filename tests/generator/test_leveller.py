@@ -5,12 +5,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from generator.composer import Section
 from generator.engine import Sound, State, Window
 from generator.leveller import SHORT_TERM, STEP, Leveller
 from generator.loudness import lufs
 from generator.moods import MOODS, Mood
 from generator.protocol import FRAME_SAMPLES, FRAMES_PER_SECOND, Controls
+from generator.section import Section
 from generator.stream import Stream
 from tests.generator.test_stream import mono
 from tests.generator.tone_engine import ToneEngine

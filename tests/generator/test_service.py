@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from generator.errors import GeneratorError
 from generator.moods import Mood
 from generator.protocol import (
     AHEAD_FRAMES,
@@ -42,12 +44,18 @@ FIGHT, TAVERN, SAD = Mood("fight"), Mood("tavern"), Mood("sad")
 Item = ServerEvent | tuple[int, bytes]
 
 
+def nothing_else(model: str) -> FakeEngine:
+    raise GeneratorError(f"{model}: no such model")
+
+
 @asynccontextmanager
-async def serving(engine: FakeEngine, options: Settings | None = None) -> AsyncIterator[str]:
+async def serving(
+    engine: FakeEngine, options: Settings | None = None, load: Callable[[str], FakeEngine] = nothing_else
+) -> AsyncIterator[str]:
     """The address of a running service."""
     bound = bind("127.0.0.1", 0)
     ready = asyncio.Event()
-    server = make_server(create_app(engine, options or Settings()), ready.set)
+    server = make_server(create_app(engine, options or Settings(), "fake", load), ready.set)
     task = asyncio.create_task(server.serve(sockets=[bound]))
     await ready.wait()
     try:
@@ -138,6 +146,15 @@ async def open_streams(address: str, count: int) -> None:
 
 async def health(address: str) -> Any:
     return json.loads((await fetch(address, "/healthz"))[1])
+
+
+async def ask(address: str, body: str | bytes | AsyncIterator[bytes], **headers: str) -> tuple[int, str]:
+    """Ask for another model."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"http://{address}/v1/model", data=body, headers=headers) as answer,
+    ):
+        return answer.status, await answer.text()
 
 
 async def fetch(address: str, path: str, **headers: str) -> tuple[int, str]:
@@ -363,6 +380,151 @@ async def test_a_change_never_reaches_back_before_the_stream() -> None:
         assert landing.frame >= 700
         await client.until_event(Pace)
         assert min(client.frames) == 700
+
+
+# Another model
+
+
+def other(model: str) -> FakeEngine:
+    """Half as loud."""
+    if model == "bad":
+        raise GeneratorError("bad: damaged; train it again")
+    return FakeEngine(model, level=0.5)
+
+
+async def test_another_model_plays_on_in_streams_that_are_open_and_in_new_ones() -> None:
+    async with serving(FakeEngine(), load=other) as address, table(address) as client:
+        await client.say(Open(TAVERN, seed=1))
+        await client.fill()
+        assert await ask(address, '{"model": "models/new.safetensors"}') == (200, '{"model":"models/new.safetensors"}')
+        assert (await health(address))["model"] == "models/new.safetensors"
+        await client.say(Playhead(100))
+        await client.fill(100)
+        places = [item[0] for item in client.items if isinstance(item, tuple)]
+        assert places == list(range(100 + AHEAD_FRAMES))
+        for place, pcm in client.frames.items():
+            assert pcm == sine(TAVERN, 1.0 if place < AHEAD_FRAMES else 0.5)
+        async with table(address) as late:
+            await late.say(Open(SAD, seed=1))
+            assert await late.take() == Opened("models/new.safetensors")
+        assert 'bardcast_models_total{result="taken"} 1.0' in (await fetch(address, "/metrics"))[1]
+
+
+async def test_a_model_that_is_refused_changes_nothing() -> None:
+    async with serving(FakeEngine(), load=other) as address, table(address) as client:
+        await client.say(Open(TAVERN, seed=1))
+        await client.fill()
+        status, sentence = await ask(address, '{"model": "bad"}')
+        assert (status, sentence) == (422, "bad: damaged; train it again; fake plays on\n")
+        assert (await health(address))["model"] == "fake"
+        await client.say(Playhead(100))
+        await client.fill(100)
+        assert set(client.frames.values()) == {sine(TAVERN)}
+        assert 'bardcast_models_total{result="refused"} 1.0' in (await fetch(address, "/metrics"))[1]
+
+
+async def test_while_a_model_is_loaded_the_streams_play_on_and_the_next_wish_waits() -> None:
+    gate, begun = threading.Event(), list[str]()
+
+    def slow(model: str) -> FakeEngine:
+        begun.append(model)
+        assert gate.wait(20)
+        return other(model)
+
+    async with serving(FakeEngine(), load=slow) as address, table(address) as client:
+        await client.say(Open(TAVERN, seed=1))
+        await client.fill()
+        wishes = [asyncio.create_task(ask(address, json.dumps({"model": model}))) for model in ("one", "two")]
+        await eventually(lambda: len(begun) == 1)
+        for playhead in (100, 200):
+            await client.say(Playhead(playhead))
+            await client.fill(playhead)
+        assert (await health(address))["model"] == "fake"
+        assert set(client.frames.values()) == {sine(TAVERN)}
+        assert len(begun) == 1
+        gate.set()
+        answers = [json.loads(text)["model"] for _, text in await asyncio.gather(*wishes)]
+        assert sorted(answers) == sorted(begun) == ["one", "two"]
+        assert (await health(address))["model"] == begun[-1]
+
+
+async def test_a_model_that_never_loads_does_not_keep_the_service_from_ending(caplog: pytest.LogCaptureFixture) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def hang(model: str) -> FakeEngine:
+        begun.set()
+        assert gate.wait(20)
+        return other(model)
+
+    async with serving(FakeEngine(), load=hang) as address:
+        wish = asyncio.create_task(ask(address, '{"model": "x"}'))
+        await eventually(begun.is_set)
+        ending = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - ending < 6
+    gate.set()
+    with suppress(aiohttp.ClientError):  # the line may be cut before the answer is through
+        assert (await wish)[0] == 503
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "no json",
+        "[]",
+        "{}",
+        '"bard"',
+        '{"model": ""}',
+        '{"model": 7}',
+        '{"model": null}',
+        '{"model": "a\\u0000b"}',
+        '{"model": "\\ud800"}',
+        '{"model": "bard", "steps": 3}',
+        "[" * 4_000,
+        b"\xff\xfe{",
+    ],
+)
+async def test_a_request_that_names_no_model_is_told_how(body: str | bytes) -> None:
+    async with serving(FakeEngine(), load=other) as address:
+        status, sentence = await ask(address, body)
+        assert status == 400
+        assert '{"model": "NAME or PATH"}' in sentence
+        assert (await ask(address, '{"model": "next"}'))[0] == 200
+
+
+async def test_a_request_without_end_is_cut_short() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b" " * 1_000
+
+    async with serving(FakeEngine(), load=other) as address:
+        assert (await ask(address, '{"model": "' + "x" * MAX_MESSAGE_BYTES + '"}'))[0] == 413
+        with suppress(aiohttp.ClientError):  # the door may close before the answer is read
+            assert (await ask(address, endless()))[0] == 413
+        assert (await ask(address, '{"model": "next"}'))[0] == 200
+
+
+async def test_a_request_that_does_not_come_whole_is_not_waited_for() -> None:
+    async with serving(FakeEngine(), Settings(open_seconds=0.1), other) as address:
+        host, port = address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /v1/model HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{")
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+        assert (await health(address))["model"] == "fake"
+
+
+async def test_only_who_may_come_in_chooses_the_model() -> None:
+    wish = '{"model": "next"}'
+    async with serving(FakeEngine(), Settings(token="secret"), other) as address:
+        assert (await ask(address, wish))[0] == 401
+        assert (await ask(address, wish, Authorization="Bearer wrong"))[0] == 401
+        assert (await ask(address, wish, Authorization="Bearer secret", Origin="http://a.example"))[0] == 200
+    async with serving(FakeEngine(), load=other) as address:
+        assert (await ask(address, wish, Origin="http://evil.example"))[0] == 403
+        assert (await health(address))["model"] == "fake"
+        assert (await fetch(address, "/v1/model"))[0] == 405
 
 
 # Bad messages

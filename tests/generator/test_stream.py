@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.composer import COLUMN_FRAMES, Section
+from generator.composer import COLUMN_FRAMES
 from generator.engine import Sound
 from generator.leveller import Leveller
 from generator.moods import MOODS, Mood
@@ -21,6 +21,7 @@ from generator.protocol import (
     Controls,
     Transition,
 )
+from generator.section import Section
 from generator.stream import ATTACK, CEILING, HANDOVER, KNEE, RAMP, Chunk, Player, Stream, limit, to_pcm
 from tests.generator.tone_engine import LEVEL, ToneEngine
 

@@ -4,14 +4,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from generator.amplitude import shipped_network
 from generator.config import BARD_MEL, DIFFWAVE_MEL, MelConfig
 from generator.mel import Mel
 from generator.vocoder import GriffinLim, PaperInversion
 
 BARD = GriffinLim(Mel(BARD_MEL))
+LEARNT = GriffinLim(Mel(BARD_MEL), shipped_network(BARD_MEL))
 DIFFWAVE = GriffinLim(Mel(DIFFWAVE_MEL))
 DIFFWAVE_STANDARD = GriffinLim(Mel(replace(DIFFWAVE_MEL, scaling="standard")))
-ALL = pytest.mark.parametrize("vocoder", [BARD, DIFFWAVE, DIFFWAVE_STANDARD], ids=["bard", "diffwave", "fixed"])
+ALL = pytest.mark.parametrize(
+    "vocoder", [BARD, LEARNT, DIFFWAVE, DIFFWAVE_STANDARD], ids=["bank", "network", "diffwave", "fixed"]
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -39,7 +43,7 @@ def test_amplitudes_are_not_negative_and_have_the_mel_that_was_asked_for(vocoder
     amplitudes = vocoder.amplitudes(mel)
     assert amplitudes.min() >= 0
     assert amplitudes.isfinite().all()
-    again = vocoder.mel.normalise(vocoder.filters @ amplitudes / vocoder.norm)
+    again = vocoder.mel.normalise(vocoder.filters @ amplitudes.T / vocoder.norm)
     difference = (again - mel).abs()
     decibel = 0.01 if vocoder is DIFFWAVE else 0.115
     assert difference.median() < 0.5 * decibel
@@ -66,10 +70,10 @@ def test_its_spectrum_converges_to_that_of_the_sound(vocoder: GriffinLim) -> Non
 
 def test_more_iterations_fit_the_amplitudes_better() -> None:
     mel = BARD.mel(tones(BARD_MEL))
-    wanted = BARD.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1))
+    wanted = BARD.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1)).T
     errors = []
-    for iterations in (1, 4, 24):
-        out = spectrum(BARD, GriffinLim(BARD.mel, iterations)(mel, generator()))
+    for iterations in (0, 4, 24):
+        out = spectrum(BARD, GriffinLim(BARD.mel, iterations=iterations)(mel, generator()))
         errors.append(((out - wanted).norm() / wanted.norm()).item())
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.5 * errors[0]

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from generator.composer import Section
 from generator.engine import BLIND_OVERLAP, CONTINUED_OVERLAP, Engine, Sound, State, Window
 from generator.moods import MOODS
 from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE
+from generator.section import Section
 from tests.generator.tiny import TINY, TINY_PAPER
 
 LEVEL = 0.3

@@ -87,6 +87,35 @@ def test_train_plot_and_export_leave_a_model_that_plays(
     assert sound.std() > 1
 
 
+def test_a_model_goes_on_learning_from_another_folder(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The admin's own music, of one mood: the rest of the model stays what it was."""
+    assert main(["train", str(prepared), "--preset", "small-bard", "--steps", "3"]) == 0
+    first = tmp_path / "runs" / "small-bard" / "model.safetensors"
+    before = load_checkpoint(first)
+    own = prepare_small(tmp_path / "own", moods=("festival",))
+    command = ["train", str(own), "--from", str(first), "--steps"]
+    assert main([*command, "1"]) == 0
+    folder = tmp_path / "runs" / "small-bard-tuned"
+    after = load_checkpoint(folder / "model.safetensors")
+    assert after.config == before.config
+    assert after.config.notes["from"].startswith("small-bard, samples 12, hours 0.0")
+    assert after.config.notes["samples"] == "32"
+    for name in ("mel.mean", "mel.deviation"):  # weights mean nothing with other statistics
+        assert torch.equal(after.tensors[name], before.tensors[name])
+    statistics = [model.tensors["plan.statistics"] for model in (before, after)]
+    changed = (statistics[0] != statistics[1]).flatten(1).any(1).tolist()
+    assert [mood for mood, other in zip(MOODS, changed[:-1], strict=True) if other] == ["festival"]
+    weights = [torch.cat([value.flatten() for value in model.part("network").values()]) for model in (before, after)]
+    assert 0 < (weights[0] - weights[1]).abs().max() < 1e-3  # a first step of the warm-up, and no fresh start
+
+    capsys.readouterr()
+    assert main([*command, "2"]) == 0
+    assert "going on with" in capsys.readouterr().err
+    assert load_checkpoint(folder / "model.safetensors").config.notes["steps"] == "2"
+
+
 def test_a_paper_model_plays_too(prepared: Path, tmp_path: Path) -> None:
     assert main(["train", str(prepared), "--preset", "small-noise", "--steps", "1", "--batch", "2"]) == 0
     model = tmp_path / "runs" / "small-noise" / "model.safetensors"
@@ -115,6 +144,7 @@ def test_another_scale_has_a_folder_and_a_name_of_its_own(prepared: Path, tmp_pa
         (["train", "PREPARED", "--preset", "bart"], 2, "there is no preset 'bart'; choose one of: bard, paper-noise"),
         (["train", "PREPARED", "--preset", "small-bard", "--widths", "8,9,10"], 2, "3 multiples of 8"),
         (["train", "nowhere", "--preset", "small-bard"], 1, "bardcast-train prepare"),
+        (["train", "PREPARED", "--from", "nowhere.safetensors"], 2, "--from: nowhere.safetensors: no such model"),
         (["plot", "nowhere"], 1, "nowhere holds no step of training"),
         (["export", "nowhere"], 1, "nowhere holds no model to export"),
     ],

@@ -1,0 +1,119 @@
+"""Another model in place of the one that plays, while the streams play on. Torch-free: a loader is handed in."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol, Self
+
+from generator.errors import GeneratorError
+from generator.metrics import Metrics
+from generator.moods import MOODS
+from generator.protocol import Controls
+from generator.session import Engine
+from generator.worker import Priority, Worker
+
+log = logging.getLogger(__name__)
+
+#: The first window knows nothing of any other, and the second continues it: there is no third kind.
+TRIAL_WINDOWS: Final = 2
+
+
+class Player(Engine, Protocol):
+    """What opens streams, and can play another's model in them: see ``generator.stream.Player``."""
+
+    def take_over(self, other: Self) -> None: ...  # noqa: D102
+
+
+Load = Callable[[str], Player]
+
+
+class ExchangeError(GeneratorError):
+    """The other model can't play, and the one before it plays on; the text is a sentence that says why."""
+
+
+class Exchange:
+    """Exchanges models, one at a time: who asks meanwhile waits.
+
+    Loading and trying out have a thread of their own. The worker's would not do: a bad model may take very long over
+    its first window, and every table would have to wait for it.
+    """
+
+    def __init__(self, player: Player, model: str, load: Load, metrics: Metrics) -> None:
+        """Nothing is exchanged yet.
+
+        Args:
+            player: plays in all streams.
+            model: name or path of what it plays.
+            load: makes a player of a model's name or path, or raises a :class:`GeneratorError`.
+            metrics: counts what is asked for.
+        """
+        self._player, self._model, self._load, self._metrics = player, model, load, metrics
+        self._loader = Worker("models")
+        self._one_at_a_time = asyncio.Lock()
+        self._again = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def loader(self) -> Worker:
+        """The thread that loads."""
+        return self._loader
+
+    def start(self) -> None:
+        """Begin to wait for what is asked. Called on the event loop."""
+        self._loader.start()
+        self._task = asyncio.create_task(self._reload_when_asked())
+
+    def stop(self, timeout: float) -> None:
+        """Let go of what waits, and wait up to ``timeout`` seconds for a model that is being loaded."""
+        if self._task is not None:
+            self._task.cancel()
+        self._loader.stop(timeout)
+
+    def reload(self) -> None:
+        """Have the model that plays read from its file again, soon. Called on the event loop; the log tells the end."""
+        self._again.set()
+
+    async def play(self, model: str | None = None) -> None:
+        """Let all streams play a model from their next window on.
+
+        Args:
+            model: its name or path; the one that plays, from its file again, if not given.
+
+        Raises:
+            ExchangeError: it can't be used; nothing has changed.
+        """
+        async with self._one_at_a_time:
+            wanted = self._model if model is None else model
+            try:
+                other = await self._loader.run(Priority.WINDOW, lambda: self._try_out(wanted))
+            except Exception as error:
+                self._metrics.models.labels("refused").inc()
+                raise self._refusal(wanted, error) from error
+            self._player.take_over(other)
+            self._model = wanted
+            self._metrics.models.labels("taken").inc()
+            log.info("%s plays now, as read from %s", self._player.name, wanted)
+
+    def _try_out(self, model: str) -> Player:
+        other = self._load(model)
+        stream = other.stream(0, Controls(MOODS[0]))
+        for _ in range(TRIAL_WINDOWS):
+            stream.advance()
+        return other
+
+    def _refusal(self, model: str, error: Exception) -> ExchangeError:
+        if isinstance(error, GeneratorError):
+            why = str(error)
+            log.warning("%s; %s plays on", why, self._player.name)
+        else:
+            why = f"{model}: can't be played; look into the generator's log, and give another model"
+            log.error("%s can't be played; %s plays on", model, self._player.name, exc_info=error)
+        return ExchangeError(f"{why}; {self._player.name} plays on")
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._again.wait()
+            self._again.clear()  # before it begins: the file may be replaced once more after it was read
+            with contextlib.suppress(ExchangeError):
+                await self.play()
