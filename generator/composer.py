@@ -165,11 +165,12 @@ def _notes(
     numbers = range((first - LOOK_BACK) * tempo // (STEP * length), (first + frames) * tempo // (STEP * length) + 1)
     phrases = [phrase(section, number) for number in numbers]
     offsets = np.repeat([number * length for number in numbers], [len(each.notes.step) for each in phrases])
-    columns = ("step", "length", "voice", "pitch", "height", "velocity")
+    columns = ("step", "length", "voice", "pitch", "height", "velocity", "late")
     notes = Notes(*(np.concatenate([getattr(each.notes, name) for each in phrases]) for name in columns))
     step = notes.step + offsets
-    begin = step * STEP // tempo  # the frame that it falls into
-    held = (step + notes.length) * STEP // tempo - begin
+    frame = step * STEP // tempo  # that it falls into
+    held = (step + notes.length) * STEP // tempo - frame
+    begin = frame + np.round(notes.late * FRAMES_PER_SECOND).astype(np.int64)
 
     middle = (first + COLUMN_FRAMES // 2 + COLUMN_FRAMES * np.arange(frames // COLUMN_FRAMES)) * tempo // STEP
     number, inside = np.divmod(middle, length)

@@ -38,7 +38,7 @@ class Leveller:
 
     target: float = -21.5
     push: float = 0.75
-    firmness: float = 0.9
+    firmness: float = 0.8
     reach: float = 9.0
 
     def curve(self, heard: Array, fresh: Array, intensity: float) -> Array:

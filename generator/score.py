@@ -3,6 +3,7 @@
 A phrase that returns keeps its chords and its tune's skeleton and varies the rest: ornaments, strokes, and who plays.
 """
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -17,7 +18,10 @@ from generator.style import Pattern, Style
 LONGEST: Final = 16  #: steps of the longest note
 REACH: Final = 9  #: scale degrees between the tune's lowest and highest note
 ACCENTS: Final = (1.0, 0.7, 0.82, 0.7)  #: of a beat's four steps, in the tune
-HUMAN: Final = 0.12  #: deviation of a stroke's strength from what is written
+HUMAN: Final = 0.18  #: deviation of a stroke's strength from what is written
+BREATH: Final = 3.0  #: by how many times his own lateness a player follows the others, in the middle of a phrase
+WEAK: Final = 0.62  #: strokes up to this strong are sometimes left out
+LEFT_OUT: Final = 0.2  #: so often
 GHOST: Final = 0.3  #: strength of strokes that nobody wrote down
 
 
@@ -29,6 +33,10 @@ class Voice(IntEnum):
     BASS = 2
     LOW_DRUM = 3
     HIGH_DRUM = 4
+
+
+#: How likely each voice has its part in a phrase. The bass always has.
+PRESENT: Final = {Voice.TUNE: 0.9, Voice.CHORD: 0.9, Voice.LOW_DRUM: 0.8, Voice.HIGH_DRUM: 0.65}
 
 
 class Fullness(IntEnum):
@@ -49,7 +57,8 @@ class Notes:
         voice: a ``Voice``.
         pitch: its pitch class; of drums, 0.
         height: how high in its voice's range, 0 to 1.
-        velocity: how strongly it is played, 0 to about 1.2.
+        velocity: how strongly it is played, 0 to about 1.7.
+        late: seconds by which it is played after its step; nobody is a clock.
     """
 
     step: NDArray[np.int64]
@@ -58,6 +67,7 @@ class Notes:
     pitch: NDArray[np.int64]
     height: NDArray[np.float64]
     velocity: NDArray[np.float64]
+    late: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,8 @@ class _Writer:
 
     def __init__(self, style: Style, tonic: int, random: np.random.Generator) -> None:
         self.style, self.tonic, self.random = style, tonic, random
-        self.rows: list[tuple[int, int, Voice, int, float, float]] = []
+        self.breath = BREATH * style.rubato * random.standard_normal()
+        self.rows: list[tuple[int, int, Voice, int, float, float, float]] = []
 
     def write(
         self, voice: Voice, step: int, length: int, velocity: float, degree: int = 0, height: float = 0.0
@@ -91,14 +102,21 @@ class _Writer:
         played = velocity * max(0.3, 1 + HUMAN * self.random.standard_normal())
         drum = voice in (Voice.LOW_DRUM, Voice.HIGH_DRUM)
         pitch = 0 if drum else (self.tonic + self.style.scale[degree % 7]) % 12
-        self.rows.append((step, length, voice, pitch, height, played))
+        # All begin a bar together, and all breathe together.
+        alone = self.style.rubato * abs(self.random.standard_normal()) if step % self.style.bar else 0.0
+        together = self.breath * math.sin(math.pi * step / (BARS_A_PHRASE * self.style.bar))
+        self.rows.append((step, length, voice, pitch, height, played, alone + together))
+
+    def leaves_out(self, velocity: float) -> bool:
+        """Whether a stroke is not played this time."""
+        return velocity <= WEAK and self.random.random() < LEFT_OUT
 
     def notes(self) -> Notes:
         """The table."""
         columns = list(zip(*self.rows, strict=True))
         step, length, voice, pitch = (np.array(column, np.int64) for column in columns[:4])
-        height, velocity = (np.array(column, np.float64) for column in columns[4:])
-        return Notes(step, length, voice, pitch, height, velocity)
+        height, velocity, late = (np.array(column, np.float64) for column in columns[4:])
+        return Notes(step, length, voice, pitch, height, velocity, late)
 
 
 @lru_cache(maxsize=1024)
@@ -112,7 +130,8 @@ def phrase(section: Section, index: int) -> Phrase:
     fresh = np.random.default_rng([*section.material, strophe % 2**32, place, 7])
     intensity = (section.controls.intensity + section.goal.intensity) / 2
     fullness = _fullness(fresh, intensity, first=index == 0)
-    return perform(section.style, section.tonic_of(strophe), chords, tune, fullness, fresh)
+    silent = frozenset() if index == 0 else _silent(fresh, fullness)
+    return _perform(section.style, section.tonic_of(strophe), chords, tune, fullness, silent, fresh)
 
 
 def _fullness(random: np.random.Generator, intensity: float, *, first: bool) -> Fullness:
@@ -125,27 +144,41 @@ def _fullness(random: np.random.Generator, intensity: float, *, first: bool) -> 
     return Fullness.FULL if drawn > 0.75 - 0.2 * middle else Fullness.USUAL
 
 
-def perform(
+def _silent(random: np.random.Generator, fullness: Fullness) -> frozenset[Voice]:
+    """Who rests in a phrase; never both the tune and its accompaniment."""
+    silent = {voice for voice, chance in PRESENT.items() if random.random() > chance}
+    if fullness is Fullness.THIN:
+        silent |= {Voice.LOW_DRUM, Voice.HIGH_DRUM}
+    if Voice.TUNE in silent:
+        silent -= {Voice.CHORD}
+    return frozenset(silent)
+
+
+def _perform(
     style: Style,
     tonic: int,
     chords: tuple[int, ...],
     tune: tuple[tuple[int, int, int], ...],
     fullness: Fullness,
+    silent: frozenset[Voice],
     random: np.random.Generator,
 ) -> Phrase:
     """Everything that sounds over a tune's skeleton; what is drawn here differs each time that it returns."""
     writer = _Writer(style, tonic, random)
     strength = (0.8, 1.0, 1.12)[fullness]
-    for step, length, degree in _ornamented(tune, style, random):
-        accent = ACCENTS[step % len(ACCENTS)] if step % style.bar else 1.1
-        writer.write(Voice.TUNE, step, length, strength * accent, degree, degree / REACH)
+    if Voice.TUNE not in silent:
+        for step, length, degree in _ornamented(tune, style, random):
+            accent = ACCENTS[step % len(ACCENTS)] if step % style.bar else 1.1
+            writer.write(Voice.TUNE, step, length, strength * accent, degree, degree / REACH)
     for bar, chord in enumerate(chords):
-        first, last = bar * style.bar, bar == len(chords) - 1
-        _accompany(writer, first, chord, strength)
+        first, full = bar * style.bar, fullness is Fullness.FULL
+        if Voice.CHORD not in silent:
+            _accompany(writer, first, chord, strength)
         _bass(writer, first, chord, strength)
-        if fullness is not Fullness.THIN:
-            _drum(writer, first, style.low_drum, Voice.LOW_DRUM, strength, busy=fullness is Fullness.FULL)
-            _drum(writer, first, style.high_drum, Voice.HIGH_DRUM, strength, busy=last or fullness is Fullness.FULL)
+        if Voice.LOW_DRUM not in silent:
+            _drum(writer, first, style.low_drum, Voice.LOW_DRUM, strength, busy=full)
+        if Voice.HIGH_DRUM not in silent:
+            _drum(writer, first, style.high_drum, Voice.HIGH_DRUM, strength, busy=full or bar == len(chords) - 1)
     return Phrase(tonic, chords, tune, writer.notes())
 
 
@@ -195,6 +228,8 @@ def _ornamented(
 def _accompany(writer: _Writer, first: int, chord: int, strength: float) -> None:
     style = writer.style
     for number, (at, velocity, length) in enumerate(_strokes(style.chords)):
+        if writer.leaves_out(velocity):
+            continue
         tones = (2 * style.broken[number % len(style.broken)],) if style.broken else (0, 2, 4)
         for tone in tones:
             writer.write(Voice.CHORD, first + at, length, strength * velocity, chord + tone, 0.4)
@@ -210,7 +245,8 @@ def _drum(writer: _Writer, first: int, pattern: Pattern, voice: Voice, strength:
     if not any(pattern):
         return
     for at, velocity, _ in _strokes(pattern):
-        writer.write(voice, first + at, 2, strength * velocity)
+        if not writer.leaves_out(velocity):
+            writer.write(voice, first + at, 2, strength * velocity)
     if busy:  # somebody adds a stroke or two of their own
         free = [at for at in range(0, len(pattern), 2) if not pattern[at]]
         for at in writer.random.permutation(free)[: max(1, len(free) // 4)].tolist():

@@ -45,6 +45,7 @@ class Style:
         attack: how sharply notes begin.
         decay: seconds in which a struck or plucked note falls to a third.
         sustain: share of a note that is bowed or blown, and does not fall.
+        rubato: deviation of a note's time from its step, seconds.
         density: how readily the tune is ornamented.
         swell: how far loudness rises and falls over a phrase, in deviations of the mood's own loudness.
     """
@@ -62,6 +63,7 @@ class Style:
     attack: float
     decay: float
     sustain: float
+    rubato: float
     density: float
     swell: float
 
@@ -84,9 +86,10 @@ STYLES: Final[dict[Mood, Style]] = {
         broken=(),
         low_drum=_pattern("9... ..5. 8... ...4"),
         high_drum=_pattern(".... 5... .... 5.3."),
-        attack=1.0,
+        attack=0.95,
         decay=0.7,
         sustain=0.6,
+        rubato=0.015,
         density=0.35,
         swell=0.6,
     ),
@@ -101,9 +104,10 @@ STYLES: Final[dict[Mood, Style]] = {
         broken=(),
         low_drum=_pattern("9... .... ...."),
         high_drum=_pattern("..4. 7... 6.4."),
-        attack=1.1,
+        attack=1.0,
         decay=0.35,
         sustain=0.3,
+        rubato=0.012,
         density=0.7,
         swell=0.3,
     ),
@@ -114,13 +118,14 @@ STYLES: Final[dict[Mood, Style]] = {
         progressions=((0, 0, 1, 0), (0, 5, 1, 0), (0, 3, 1, 6), (0, 1, 0, 6), (0, 5, 3, 1)),
         rhythms=((2, 2, 4, 2, 2, 4), (6, 6, 4), (4, 4, 2, 2, 4), (8, 2, 2, 4), (8, 8)),
         bass=_pattern("9..6 ..7. 8..6 ..7."),
-        chords=_pattern("8..7 .... 7... ...."),
+        chords=_pattern("8... .... 6... ...."),
         broken=(),
-        low_drum=_pattern("9..4 ..6. 9... 4..."),
-        high_drum=_pattern(".... 9... .... 9.44"),
-        attack=1.1,
+        low_drum=_pattern("9... ..6. 9... 4..."),
+        high_drum=_pattern(".... 9... .... 8.4."),
+        attack=0.9,
         decay=0.25,
         sustain=0.35,
+        rubato=0.008,
         density=0.55,
         swell=0.4,
     ),
@@ -135,9 +140,10 @@ STYLES: Final[dict[Mood, Style]] = {
         broken=(0, 1, 2, 1),
         low_drum=_pattern("6... .... .... ...."),
         high_drum=_pattern(".... .... ..3. ...."),
-        attack=1.0,
+        attack=1.05,
         decay=1.2,
         sustain=0.75,
+        rubato=0.06,
         density=0.2,
         swell=0.5,
     ),
@@ -152,9 +158,10 @@ STYLES: Final[dict[Mood, Style]] = {
         broken=(0, 1, 2, 1, 2),
         low_drum=_pattern(".... .... ...."),
         high_drum=_pattern(".... .... ...."),
-        attack=0.95,
+        attack=0.85,
         decay=0.9,
         sustain=0.65,
+        rubato=0.05,
         density=0.4,
         swell=0.5,
     ),
@@ -169,9 +176,10 @@ STYLES: Final[dict[Mood, Style]] = {
         broken=(0, 2, 1, 2),
         low_drum=_pattern(".... .... .... ...."),
         high_drum=_pattern(".... .... .... ...."),
-        attack=1.0,
+        attack=0.9,
         decay=1.1,
         sustain=0.7,
+        rubato=0.05,
         density=0.3,
         swell=0.5,
     ),
@@ -185,10 +193,11 @@ STYLES: Final[dict[Mood, Style]] = {
         chords=_pattern("..5. ..6. ..5. ..64"),
         broken=(),
         low_drum=_pattern("8... .... 7... ...."),
-        high_drum=_pattern("..3. 7... ..3. 7.3."),
-        attack=1.15,
+        high_drum=_pattern("..3. 6... ..3. 7.3."),
+        attack=1.0,
         decay=0.4,
         sustain=0.2,
+        rubato=0.02,
         density=0.6,
         swell=0.3,
     ),
@@ -203,9 +212,10 @@ STYLES: Final[dict[Mood, Style]] = {
         broken=(1, 2, 0, 2),
         low_drum=_pattern("7... .... 5... ...."),
         high_drum=_pattern(".... 6... .... 6.3."),
-        attack=1.05,
+        attack=1.0,
         decay=0.55,
         sustain=0.35,
+        rubato=0.015,
         density=0.5,
         swell=0.3,
     ),
@@ -244,6 +254,7 @@ def mix(lead: Mood, shares: Sequence[float]) -> Style:
         attack=middle([style.attack for style in styles]),
         decay=middle([style.decay for style in styles]),
         sustain=middle([style.sustain for style in styles]),
+        rubato=middle([style.rubato for style in styles]),
         density=middle([style.density for style in styles]),
         swell=middle([style.swell for style in styles]),
     )

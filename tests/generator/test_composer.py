@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.composer import COLUMN_FRAMES, Array, write_plan
+from generator.composer import COLUMN_FRAMES, ONSETS, Array, write_plan
 from generator.moods import MOODS, Mood
 from generator.plan import BASS, BRIGHTNESS, CHROMA, FEATURES, LOUDNESS, ONSET, ONSET_PARTS
 from generator.protocol import FRAME_SECONDS, MAX_FRAME_INDEX, MAX_SEED, Controls
@@ -55,12 +55,13 @@ def strophe_frames(section: Section) -> float:
 
 
 def strokes(section: Section, first: int, columns: int) -> dict[int, float]:
-    """Frames from the section's origin on in which notes begin, and how strongly the strongest is played."""
+    """Frames from the section's origin on in which notes begin, and how strongly that is heard."""
     found: dict[int, float] = {}
     for number in range(first * section.tempo // STEP // section.phrase_steps, 64):
         notes = phrase(section, number).notes
-        for step, velocity in zip(notes.step.tolist(), notes.velocity.tolist(), strict=True):
-            frame = (number * section.phrase_steps + step) * STEP // section.tempo
+        strength = notes.velocity * ONSETS[notes.voice]
+        for step, velocity, late in zip(notes.step.tolist(), strength.tolist(), notes.late.tolist(), strict=True):
+            frame = (number * section.phrase_steps + step) * STEP // section.tempo + round(late / FRAME_SECONDS)
             if first <= frame < first + columns * COLUMN_FRAMES:
                 found[frame] = max(velocity, found.get(frame, 0.0))
         if (number + 1) * section.phrase_steps * STEP // section.tempo > first + columns * COLUMN_FRAMES:
@@ -264,14 +265,14 @@ def test_strokes_stand_in_the_frame_in_which_their_notes_begin(mood: str, intens
     """Among others at tempi whose steps fall exactly on a frame's edge."""
     section = Section(Controls(Mood(mood), intensity), 3, 40)
     quiet = STATISTICS.copy()
-    quiet[:, 0, ONSET] = 0  # so that the calm between the strokes is cut off at 0
+    quiet[:, 0, ONSET] = -0.2  # so that the calm between the strokes is cut off at 0
     onsets = write_plan(section, section.origin, 600, quiet)[ONSET].T.reshape(-1)
     played = strokes(section, 0, 600)
-    strong = [frame for frame, velocity in played.items() if velocity > 0.7]
+    strong = [frame for frame, velocity in played.items() if velocity > 0.45]
     assert len(strong) > 10
-    assert all(onsets[frame] > 0.2 for frame in strong)
+    assert (onsets[strong] > 0).all()
     silent = [frame for frame in range(2400) if frame not in played and frame - 1 not in played]
-    assert onsets[silent].max() < 0.2
+    assert onsets[silent].max() == 0
 
 
 @given(section=sections, strophe=st.integers(-5, 500))
@@ -334,14 +335,15 @@ def test_b_is_new_material_and_so_is_the_next_strophe() -> None:
 
 @pytest.mark.parametrize("mood", MOODS)
 def test_more_intensity_is_louder_brighter_stronger_and_faster(mood: str) -> None:
-    chosen = next(each for each in MOODS if each == mood)
     written = []
     for intensity in range(1, 6):
-        section = Section(Controls(chosen, intensity), 5, 0)
-        phrase = strophe_frames(section) / len(FORM) / COLUMN_FRAMES
-        stretch = plan(section, 0, round(phrase))  # one whole phrase, so that its arch is heard as a whole
-        written.append((stretch[LOUDNESS].mean(), stretch[BRIGHTNESS].mean(), stretch[ONSET].max(), section.tempo))
-    assert all((np.diff([values[row] for values in written]) > 0).all() for row in range(4))
+        figures = []
+        for seed in range(12):  # what is drawn of single phrases may point another way
+            section = Section(Controls(Mood(mood), intensity), seed, 0)
+            strophe = plan(section, 0, round(strophe_frames(section) / COLUMN_FRAMES))
+            figures.append([strophe[LOUDNESS].mean(), strophe[BRIGHTNESS].mean(), np.percentile(strophe[ONSET], 98)])
+        written.append([*np.mean(figures, axis=0), section.tempo])
+    assert (np.diff(written, axis=0) > 0).all()
 
 
 @given(section=sections, frame=frames)
