@@ -37,7 +37,7 @@ AUDIBLE: Final = 1e-3  #: strength below which a note is silent
 ONSETS: Final = np.array([0.55, 0.32, 0.5, 1.0, 0.8])
 LOUD: Final = np.array([0.8, 0.45, 0.6, 1.0, 0.5])
 BRIGHT: Final = np.array([0.5, 0.1, -0.5, -0.9, 1.3])
-PITCHED: Final = np.array([1.0, 0.65, 0.4, 0.0, 0.0])
+PITCHED: Final = np.array([1.0, 0.5, 0.35, 0.0, 0.0])
 HEIGHT: Final = 0.5  #: brightness that the tune gains from its lowest note to its highest
 
 SHINE: Final = 0.5  #: brightness that a note has more while it begins
