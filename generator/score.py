@@ -21,7 +21,7 @@ ACCENTS: Final = (1.0, 0.7, 0.82, 0.7)  #: of a beat's four steps, in the tune
 HUMAN: Final = 0.18  #: deviation of a stroke's strength from what is written
 BREATH: Final = 3.0  #: by how many times his own lateness a player follows the others, in the middle of a phrase
 WEAK: Final = 0.62  #: strokes up to this strong are sometimes left out
-LEFT_OUT: Final = 0.2  #: so often
+LEFT_OUT: Final = 0.25  #: so often
 GHOST: Final = 0.3  #: strength of strokes that nobody wrote down
 
 
@@ -36,7 +36,7 @@ class Voice(IntEnum):
 
 
 #: How likely each voice has its part in a phrase. The bass always has.
-PRESENT: Final = {Voice.TUNE: 0.9, Voice.CHORD: 0.9, Voice.LOW_DRUM: 0.8, Voice.HIGH_DRUM: 0.65}
+PRESENT: Final = {Voice.TUNE: 0.9, Voice.CHORD: 0.9, Voice.LOW_DRUM: 0.75, Voice.HIGH_DRUM: 0.6}
 
 
 class Fullness(IntEnum):
