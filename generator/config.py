@@ -264,7 +264,7 @@ BARD: Final = ModelConfig(
     name="bard",
     mel=BARD_MEL,
     unet=UNetConfig("patched", (128, 192, 256), 1, (4, 8), 256, frames=512, plan_features=30),
-    diffusion=DiffusionConfig("cosine", "clean", steps=6, bound=5.0, guidance=2.0, residual=0.12, warp=1.3),
+    diffusion=DiffusionConfig("cosine", "clean", steps=5, bound=5.0, guidance=2.0, residual=0.12, warp=1.6),
     prefix=128,
 )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 
 def pick_device() -> torch.device:
@@ -17,6 +18,13 @@ def precision(device: torch.device, bf16: bool) -> Iterator[None]:
     """Autocast to bfloat16 inside, if asked."""
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         yield
+
+
+def settle(network: nn.Module) -> None:
+    """Hold weights in bfloat16 that autocast would otherwise cast anew at every call; the results are the same bits."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+            module.to(torch.bfloat16)
 
 
 def bf16_pays(work: Callable[[], object], device: torch.device, margin: float = 1.15) -> bool:

@@ -22,7 +22,7 @@ from generator.amplitude import shipped_network
 from generator.checkpoint import Checkpoint, CheckpointError, load_checkpoint, load_state
 from generator.composer import COLUMN_FRAMES, write_plan
 from generator.denoiser import Denoiser
-from generator.device import bf16_is_native, pick_device
+from generator.device import bf16_is_native, pick_device, settle
 from generator.diffusion import make_schedule
 from generator.errors import GeneratorError
 from generator.mel import Mel
@@ -111,6 +111,8 @@ class Engine:
         self.schedule = make_schedule(self.config.diffusion)
         self.statistics = self._plan_statistics(checkpoint)
         self.bf16 = bf16_is_native(self.device)
+        if self.bf16:
+            settle(self.network)
         self.window_frames = unet.frames * mel_config.hop * FRAMES_PER_SECOND // mel_config.sample_rate
         #: Mel frames in a wire frame; 0 for a network with neither plan nor prefix, whose windows need no alignment.
         self.mels_a_frame = 0

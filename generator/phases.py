@@ -2,7 +2,7 @@
 
 Beauregard, Harish & Wyse 2015: each spectral peak is taken for a sinusoid and its phase advances by its frequency, from
 frame to frame; the bins round a peak follow it. Griffin-Lim that begins so is after four iterations where it is after
-twenty-four from random phases.
+twenty-four from random phases. Of noise it makes pulses, one in the middle of each frame, so it is for partials.
 """
 
 from typing import Final

@@ -15,6 +15,7 @@ from generator.phases import first_phases
 UPDATES: Final = 8  #: multiplicative updates of the filter bank's amplitudes
 ITERATIONS: Final = 8  #: of Griffin-Lim
 MOMENTUM: Final = 0.99
+PITCHED_HZ: Final = 4_000  #: above, first phases are random: what is mostly noise would pulse at the frames' rate
 
 
 class GriffinLim(nn.Module):
@@ -72,7 +73,8 @@ class GriffinLim(nn.Module):
 
         Args:
             mel: [bands, frames], normalised.
-            random: gives the phases that the first partials begin with; a generator of the CPU.
+            random: gives the phases that the first partials begin with, and those of the treble; a generator of the
+                CPU.
             heard: [samples], the beginning of the waveform where it is settled already. Each iteration puts it back, so
                 the phases after it grow out of it and the splice is a continuation.
 
@@ -88,6 +90,8 @@ class GriffinLim(nn.Module):
         amplitude = self.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1)[:, begin:])[first - begin :].contiguous()
         framing = Framing(len(amplitude), config.hop, self.window)
         phases = first_phases(amplitude, self._phases_before(heard, first, random), config.hop)
+        noisy = phases[:, round(PITCHED_HZ * config.n_fft / config.sample_rate) :]
+        noisy.copy_(2 * torch.pi * torch.rand(noisy.shape, generator=random))
         start = first * config.hop - half  # of the frames' first sample, in the waveform
 
         def settled(wave: Tensor) -> Tensor:
