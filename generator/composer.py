@@ -27,7 +27,7 @@ Array = NDArray[np.float32]
 Values = NDArray[np.float64]
 
 COLUMN_FRAMES: Final = 4  #: wire frames that one column of a plan covers: 80 ms, an onset in each
-LOOK_BACK: Final = 6 * FRAMES_PER_SECOND  #: frames after its beginning in which any note has died away
+LOOK_BACK: Final = 7 * FRAMES_PER_SECOND  #: frames after its beginning in which any note has died away
 RELEASE: Final = 0.12  #: seconds in which a note falls to a third once it is let go
 DRUM: Final = 0.2  #: seconds in which a drum does
 BLUR: Final = 0.04  #: seconds by which a column's spectrum hears a note before it begins: half a column

@@ -99,7 +99,7 @@ def test_every_pitch_that_stands_out_belongs_to_the_mode_on_its_tonic(section: S
     for column in range(64):
         here = start + column * COLUMN_FRAMES + COLUMN_FRAMES // 2
         # Where the key changes, notes of the old one die away, and half a column's notes of the new one are heard.
-        tonics = {section.tonic(here + shift) for shift in (-300, 0, COLUMN_FRAMES // 2)}
+        tonics = {section.tonic(here + shift) for shift in (-350, 0, COLUMN_FRAMES // 2)}
         scales = {(tonic + step) % 12 for tonic in tonics for step in section.style.scale}
         aside = [written[pitch, column] for pitch in range(12) if pitch not in scales]
         assert max(aside, default=0.0) <= written[:, column].min() + 1e-6
