@@ -16,6 +16,7 @@ Reading = Literal["step", "cumulative"]
 Architecture = Literal["paper", "patched"]
 
 LARGEST: Final = 2**20  #: of any size: beyond is damage and no design
+STEEPEST: Final = 10  #: warp of a sampler's times
 GROUPS: Final = 8  #: of every group normalisation: widths are multiples
 
 
@@ -156,10 +157,10 @@ class DiffusionConfig:
         _need_number("power", self.power)
         _need_number("residual", self.residual)
         _need_number("warp", self.warp)
-        if self.power <= 0 or self.warp <= 0:
-            raise ConfigError("a power and a warp are above 0")
-        if self.residual < 0 or (self.residual and self.target == "noise"):
-            raise ConfigError("a residual is 0 or more, and only a network that predicts x₀ has one")
+        if self.power <= 0 or not 0 < self.warp <= STEEPEST:
+            raise ConfigError(f"a power is above 0, and a warp up to {STEEPEST}")
+        if not 0 <= self.residual <= 1 or (self.residual and self.target == "noise"):
+            raise ConfigError("a residual is 0 to 1, and only a network that predicts x₀ has one")
         if type(self.zero_terminal) is not bool:
             raise ConfigError("zero_terminal is true or false")
         if self.zero_terminal and self.steps < 2:

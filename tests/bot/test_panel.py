@@ -241,8 +241,9 @@ async def test_a_storm_of_presses_is_one_edit_at_a_time(
         replies = await asyncio.gather(*pressed)
         assert max(reply.seconds for reply in replies) < 3.0
         await discord_server.press(gm, message, "bardcast:louder")
+        # An answer may come before the work; and the panel may still show 60 % from within the storm.
+        await until(lambda: bard.volume(bard.guilds[0]) == 60, "the last press")
         await shows(discord_server, message, "60 %")
-        assert bard.volume(bard.guilds[0]) == 60
         edits = [when for when in discord_server.rest.posts.edits[message.id] if when >= begun]
         assert min(later - when for when, later in itertools.pairwise(edits)) >= 0.45
         told = [reply.text for reply in replies if reply.text]

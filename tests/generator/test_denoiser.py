@@ -14,6 +14,7 @@ from tests.generator.tiny import TINY, tiny_engine
 
 SHAPE = (1, TINY.mel.bands, TINY.unet.frames)
 COLUMNS = TINY.unet.frames // TINY.unet.patch[1]
+ENGINE = tiny_engine()
 SCHEDULE = CosineSchedule()
 
 
@@ -96,7 +97,7 @@ def test_a_prediction_of_noise_is_read_as_clean() -> None:
 def test_a_sampled_window_begins_with_the_very_prefix(sampler: object, steps: int) -> None:
     assert callable(sampler)
     prefix = noise(1)[0, :, :32]
-    denoiser = Denoiser(tiny_engine().network, TINY, SCHEDULE, 1, torch.rand(FEATURES, COLUMNS), prefix)
+    denoiser = Denoiser(ENGINE.network, TINY, SCHEDULE, 1, torch.rand(FEATURES, COLUMNS), prefix, ENGINE.bf16)
     with torch.no_grad():
         out = sampler(denoiser, SCHEDULE, noise, uniform_times(steps))
     assert torch.equal(out[0, :, :32], prefix)
@@ -107,7 +108,7 @@ def test_a_sampled_window_begins_with_the_very_prefix(sampler: object, steps: in
 def test_the_prefix_is_continued_and_not_just_pasted() -> None:
     rest = []
     for seed in (1, 2):
-        denoiser = Denoiser(tiny_engine().network, TINY, SCHEDULE, 1, prefix=noise(seed)[0, :, :32])
+        denoiser = Denoiser(ENGINE.network, TINY, SCHEDULE, 1, prefix=noise(seed)[0, :, :32], bf16=ENGINE.bf16)
         with torch.no_grad():
             rest.append(dpm_solver_2m(denoiser, SCHEDULE, noise, uniform_times(2))[0, :, 32:])
     assert (rest[0] - rest[1]).abs().max() > 1e-3
@@ -123,7 +124,7 @@ def test_a_mixture_of_moods_is_one_row_and_lies_between_them() -> None:
         "both": [0.5 * (row in (1, 4)) for row in range(NO_MOOD)],
     }
     for name, mood in mixtures.items():
-        denoiser = Denoiser(tiny_engine().network, with_guidance(1.5), SCHEDULE, mood)
+        denoiser = Denoiser(ENGINE.network, with_guidance(1.5), SCHEDULE, mood, bf16=ENGINE.bf16)
         assert denoiser.moods.shape == (2, NO_MOOD + 1)
         with torch.no_grad():
             made[name] = denoiser(given, t)
