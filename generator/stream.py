@@ -204,7 +204,7 @@ class Stream:
         raw = powers(self._sound[(first - self._base) * FRAME_SAMPLES :], FRAME_SAMPLES)
         heard, fresh = raw[: splice - first], raw[splice - first + fade :]
         kept = [point for point in self._levels if point[0] < splice]
-        if kept:
+        if self._levels and splice > self._base:  # the line may begin later, but what was heard had its level too
             level = _line(self._levels, first, splice + 1)
             heard = heard * 10 ** (level[:-1] / 10)
             kept.append((splice, float(level[-1])))

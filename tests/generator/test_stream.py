@@ -135,6 +135,18 @@ def test_whatever_is_asked_frames_are_whole_in_a_row_and_never_clipped(
         assert near(kept, client.sound(first), 2.1 / 32_767)
 
 
+def test_a_change_that_comes_too_late_for_its_window_leaves_the_level_as_it_was() -> None:
+    """Twice within a first window of a model without a prefix; the second is heard at the end of the first."""
+    engine = ToneEngine(blind=True, level=2.0)
+    client = begin(engine, start=123, leveller=Leveller())
+    client.take(client.stream.advance())
+    for run in (0, 55):
+        ear = client.stream.end - 70
+        client.take(client.stream.change(SAD, passing(ear, ear + run)))
+    first = client.stream._base + 2
+    assert near(mono(client.stream._render(first, client.stream.end)), client.sound(first), 2.1 / 32_767)
+
+
 @given(script=st.lists(steps, max_size=8), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
 def test_the_same_requests_get_the_same_stream(script: list[tuple[object, ...]], seed: int) -> None:
