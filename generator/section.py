@@ -22,7 +22,7 @@ from generator.style import STEPS_A_BEAT, Style, mix
 
 BEAT: Final = 60 * FRAMES_PER_SECOND * 4  #: frames times quarter beats a minute, of a beat
 STEP: Final = BEAT // STEPS_A_BEAT  #: likewise, of a step
-STROPHES: Final = 64  #: in which the keys wander away from home and back
+AWAY: Final = (-1, -1, 0, 1, 1)  #: fifths from home, where every other strophe may go
 
 BARS_A_PHRASE: Final = 4
 FORM: Final = "AABA"
@@ -133,17 +133,16 @@ class Section:
         return here.tonic_of(steps // (here.phrase_steps * len(FORM)))
 
     def tonic_of(self, strophe: int) -> int:
-        """The pitch class that is home in a strophe.
+        """The pitch class that is home in a strophe: every other one is at the section's home, the rest a fifth away.
 
-        Strophes wander from the section's home by at most a fifth at a time, back the same way, and then elsewhere.
+        A stream that wandered on and on would sound like another piece after a quarter of an hour.
         """
         home = self.home
         if home is None:
             home = int(np.random.default_rng(self.seed).integers(12))
-        walk, step = divmod(max(0, strophe), STROPHES)
-        steps = np.random.default_rng([self.seed, 5, walk % 2**32]).choice((-1, 0, 0, 1), size=STROPHES // 2)
-        fifths = np.concatenate([steps, -steps[::-1]])[:step].sum()
-        return int(home + 7 * fifths) % 12
+        if strophe < 0 or strophe % 2 == 0:
+            return home
+        return (home + 7 * int(np.random.default_rng([self.seed, 5, strophe]).choice(AWAY))) % 12
 
     def _way_at(self, frame: int) -> float:
         return float(self.way(np.array([frame]))[0])
