@@ -33,7 +33,7 @@ def follow(engine: Engine, wave: Tensor, mood: int, seed: int, *, with_plan: boo
         made = dpm_solver_2m(denoiser, engine.schedule, lambda: torch.randn(mel.shape, generator=random), engine.times)[
             0
         ]
-    sound = engine.vocoder(made, random)
+    sound = engine.vocoder(made, random, None, plan if with_plan else None)
     heard = analysis(sound[None], engine.mel(sound[None]))[0]
     return {
         "chroma": _columns(plan[CHROMA], heard[CHROMA]),

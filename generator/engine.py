@@ -183,23 +183,27 @@ class Engine:
         """
         random = torch.Generator().manual_seed(seed)
         begin = state.position - len(state.sound) // FRAME_SAMPLES
-        mel = self._sample(state, section, begin, random)
+        plan = self._plan(state, section, begin)
+        mel = self._sample(state, section, begin, plan, random)
         if not mel.isfinite().all():
             raise GenerationError(f"the model {self.name!r} made infinite values; choose another checkpoint")
         heard = torch.tensor(state.sound, device=self.device) if len(state.sound) else None
-        wave = self.vocoder(mel, random, heard)
+        tuned = () if plan is None else (plan.to(self.device), begin * self.mels_a_frame)
+        wave = self.vocoder(mel, random, heard, *tuned)
         if self.config.mel.sample_rate != SAMPLE_RATE:
             wave = torchaudio.functional.resample(wave, self.config.mel.sample_rate, SAMPLE_RATE)
         sound = wave.cpu().numpy()[: self.window_frames * FRAME_SAMPLES]
         return Window(begin, sound, mel.cpu().numpy())
 
-    def _sample(self, state: State, section: Section, begin: int, random: torch.Generator) -> torch.Tensor:
+    def _sample(
+        self, state: State, section: Section, begin: int, plan: torch.Tensor | None, random: torch.Generator
+    ) -> torch.Tensor:
         denoiser = Denoiser(
             self.network,
             self.config,
             self.schedule,
             section.shares((state.position + begin + self.window_frames) // 2),  # in the middle of what is new
-            self._plan(state, section, begin),
+            plan,
             torch.tensor(state.mel, device=self.device) if state.mel.shape[1] else None,
             self.bf16,
         )

@@ -1,15 +1,17 @@
-"""Log-Mel → waveform: amplitudes, first phases, Griffin-Lim; and the paper's inversion."""
+"""Log-Mel → waveform: amplitudes, first phases, oscillators, Griffin-Lim; and the paper's inversion."""
 
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from generator.amplitude import AmplitudeNet
 from generator.device import bf16_is_native
 from generator.framing import Framing
 from generator.mel import FLOOR, Mel
+from generator.oscillators import Oscillators
 from generator.phases import first_phases
 
 UPDATES: Final = 8  #: multiplicative updates of the filter bank's amplitudes
@@ -36,6 +38,7 @@ class GriffinLim(nn.Module):
         self.mel, self.network, self.iterations = mel, network, iterations
         self.context = 0 if network is None else network.config.context
         self.norm = _window_norm(mel)
+        self.oscillators = Oscillators(mel.config)
         self.register_buffer("window", torch.hann_window(mel.config.n_fft), persistent=False)
         self.register_buffer("filters", mel.filters.T.contiguous(), persistent=False)  # [bands, bins]
 
@@ -68,7 +71,14 @@ class GriffinLim(nn.Module):
         return guess * self.norm
 
     @torch.no_grad()
-    def forward(self, mel: Tensor, random: torch.Generator, heard: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        mel: Tensor,
+        random: torch.Generator,
+        heard: Tensor | None = None,
+        plan: Tensor | None = None,
+        place: int = 0,
+    ) -> Tensor:
         """Find a waveform for a Mel by fast Griffin-Lim (Perraudin et al. 2013, algorithm 2).
 
         Args:
@@ -77,6 +87,8 @@ class GriffinLim(nn.Module):
                 CPU.
             heard: [samples], the beginning of the waveform where it is settled already. Each iteration puts it back, so
                 the phases after it grow out of it and the splice is a continuation.
+            plan: [FEATURES, columns], what the Mel was made by. With it the lowest partials are in tune.
+            place: Mel frame of the stream at which this Mel begins: where the oscillators are by then.
 
         Returns:
             [frames · hop], full scale ±1. The last window length is less sure than the rest, for want of what follows.
@@ -102,6 +114,11 @@ class GriffinLim(nn.Module):
             return wave
 
         spectra = torch.polar(amplitude, phases)
+        low = spectra[:, :0]
+        if plan is not None:
+            drawn_out = F.pad(F.interpolate(plan[None], mel.shape[1], mode="linear"), (0, 1), mode="replicate")[0]
+            low = self.oscillators(amplitude, drawn_out[:, first:], place + first)
+        spectra[:, : low.shape[1]] = low
         pairs = amplitude[..., None].expand(-1, -1, 2).contiguous()  # real numbers by real numbers is what is fast
         previous: Tensor | None = None
         for _ in range(self.iterations):
@@ -111,6 +128,7 @@ class GriffinLim(nn.Module):
             previous = wave
             spectra = framing.spectra(ahead).sgn_()
             torch.view_as_real(spectra).mul_(pairs)
+            spectra[:, : low.shape[1]] = low
         return torch.cat([heard, framing.wave(spectra)[len(heard) - start : length - start]])
 
     def _first_frame(self, heard: int) -> int:

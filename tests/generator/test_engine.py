@@ -129,6 +129,26 @@ def test_the_plan_of_the_past_is_that_of_what_was_heard() -> None:
     assert not torch.equal(old[:, :4], whole[:, :4])
 
 
+def test_the_vocoder_is_told_the_plan_and_where_in_the_stream_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fresh_engine()
+    state = after(engine, engine.window(engine.beginning(), FIGHT, 5), 40, FIGHT, 0)
+    vocoder, given = engine.vocoder, []
+
+    def spy(*arguments: object) -> torch.Tensor:
+        given.append(arguments)
+        sound: torch.Tensor = vocoder(*arguments)
+        return sound
+
+    monkeypatch.setattr(engine, "vocoder", spy)
+    window = engine.window(state, SAD, 6)
+    ((_, _, _, plan, place),) = given
+    expected = engine._plan(state, SAD, window.begin)
+    assert isinstance(plan, torch.Tensor)
+    assert expected is not None
+    assert torch.equal(plan, expected)
+    assert place == window.begin * engine.mels_a_frame > 0
+
+
 @BOTH
 def test_one_long_stream_is_its_windows_made_by_many(config: ModelConfig) -> None:
     """Any worker can continue any stream, in between which it served others."""
