@@ -79,8 +79,7 @@ class Section:
     @property
     def tempo(self) -> int:
         """Quarter beats a minute; intensity moves it through the style's range."""
-        low, high = self.style.tempo
-        return 4 * low + (high - low) * (self.controls.intensity + self.goal.intensity - 2) // 2
+        return (_tempo(self.controls) + _tempo(self.goal)) // 2
 
     @property
     def beat_seconds(self) -> float:
@@ -135,7 +134,7 @@ class Section:
     def tonic_of(self, strophe: int) -> int:
         """The pitch class that is home in a strophe: every other one is at the section's home, the rest a fifth away.
 
-        A stream that wandered on and on would sound like another piece after a quarter of an hour.
+        A section that wandered on and on would sound like another piece after a quarter of an hour.
         """
         home = self.home
         if home is None:
@@ -165,6 +164,11 @@ class Section:
 
 def _shares(controls: Controls) -> tuple[float, ...]:
     return tuple((mood in controls.moods) / len(controls.moods) for mood in MOODS)
+
+
+def _tempo(controls: Controls) -> int:
+    low, high = _style(controls.mood, _shares(controls)).tempo
+    return 4 * low + (high - low) * (controls.intensity - 1)
 
 
 @lru_cache(maxsize=256)
