@@ -1,7 +1,7 @@
 """How each mood is composed, and what lies between moods. Torch-free.
 
-Tempi, modes, how often notes begin and how strongly, how long they last: all near to what was measured of the corpus's
-recordings, mood by mood (docs/model-log.md, "What recordings do").
+How often notes begin and how strongly, and how long they last, is near to what ``benchmarks.composer`` measures of the
+corpus's recordings, mood by mood.
 """
 
 from collections.abc import Sequence
