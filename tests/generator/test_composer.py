@@ -12,7 +12,7 @@ from generator.plan import BASS, BRIGHTNESS, CHROMA, FEATURES, LOUDNESS, ONSET, 
 from generator.protocol import FRAME_SECONDS, MAX_FRAME_INDEX, MAX_SEED, Controls
 from generator.score import LONGEST, REACH, Voice, phrase
 from generator.section import BARS_A_PHRASE, FORM, STEP, Section
-from generator.style import STYLES
+from generator.style import STYLES, mix
 from tests.generator.tiny import plan_statistics
 
 STATISTICS = plan_statistics().numpy()
@@ -329,6 +329,34 @@ def test_b_is_new_material_and_so_is_the_next_strophe() -> None:
         differing["b"] += not np.array_equal(plan(section, 0)[CHROMA], plan(section, round(2 * length))[CHROMA])
         differing["next"] += phrase(section, 0).tune != phrase(section, 4).tune
     assert min(differing.values()) > 15
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_a_mood_is_as_loud_as_its_recordings(mood: str) -> None:
+    mean, deviation = STATISTICS[MOODS.index(Mood(mood))][:, LOUDNESS]
+    parts = [Section(Controls(Mood(mood)), seed, 0) for seed in range(8)]
+    loud = np.mean([plan(each, 0, round(2 * strophe_frames(each) / COLUMN_FRAMES))[LOUDNESS].mean() for each in parts])
+    assert abs(loud - mean) < 0.3 * deviation
+
+
+def test_tune_and_accompaniment_never_rest_together() -> None:
+    resting = {Voice.TUNE: 0, Voice.CHORD: 0}
+    for seed in range(4):
+        for number in range(100):
+            voices = set(phrase(Section(Controls(Mood("town")), seed, 0), number).notes.voice)
+            assert voices & {Voice.TUNE, Voice.CHORD}
+            for voice in resting:
+                resting[voice] += voice not in voices
+    assert min(resting.values()) > 10
+
+
+@given(one=moods, two=moods, share=st.floats(0.0, 1.0))
+def test_everything_that_has_a_middle_lies_between_the_moods_that_are_mixed(one: str, two: str, share: float) -> None:
+    shares = [share * (mood == one) + (1 - share) * (mood == two) for mood in MOODS]
+    mixed, ends = mix(Mood(one), shares), (STYLES[Mood(one)], STYLES[Mood(two)])
+    for name in ("attack", "decay", "sustain", "rubato", "density", "swell"):
+        first, second = (getattr(style, name) for style in ends)
+        assert getattr(mixed, name) == pytest.approx(share * first + (1 - share) * second)
 
 
 @pytest.mark.parametrize("mood", MOODS)
