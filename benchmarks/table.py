@@ -21,7 +21,7 @@ import psutil
 
 from benchmarks.observed_bot import FILE
 from benchmarks.report import checkpoint, finish, note, parser, peak_rss, spread
-from generator.loudness import jump
+from generator.loudness import MOMENTARY_SECONDS, SHORT_TERM_SECONDS, jump
 from generator.moods import MOODS, Mood
 from generator.protocol import FRAME_SECONDS, SAMPLE_RATE
 from tests.discord_server import SILENCE, TOKEN, DiscordServer, Listener
@@ -29,6 +29,7 @@ from tests.discord_server import SILENCE, TOKEN, DiscordServer, Listener
 FIRST_SOUND_SECONDS = 180.0
 FULL_SCALE = 0.9999  #: of a decoded sample; Opus may overshoot what was encoded
 SILENT_DBFS = -60.0
+SPANS = (MOMENTARY_SECONDS, SHORT_TERM_SECONDS)  #: before and after a place, whose loudness is compared
 STEADY_STEP_SECONDS = 5.0  #: how far apart the places are whose steps are compared with those at changes
 
 
@@ -138,6 +139,7 @@ def look(evening: Evening) -> dict[str, Any]:
     origin = listener.packets[0].timestamp
     at = [(listener.packets[index].timestamp - origin) % 2**32 for _, index in changes]
     elsewhere = np.arange(STEADY_STEP_SECONDS, len(seconds), STEADY_STEP_SECONDS) * SAMPLE_RATE
+    where = (("at a change", at), ("elsewhere", elsewhere.tolist()))
     held = re.search(r"([\d.]+) s extended, (\d+) packets missed", evening.last_words)
     return {
         "minutes": (playing[-1].arrival - playing[0].arrival) / 60,
@@ -157,8 +159,10 @@ def look(evening: Evening) -> dict[str, Any]:
         "clipped_frames": int((frames >= FULL_SCALE).sum()),
         "loudest_sample": float(frames.max()),
         "silent_seconds": int((20 * np.log10(np.maximum(rms, 1e-9)) < SILENT_DBFS).sum()),
-        "loudness_step_lu": spread([jump(sound, place) for place in at]),
-        "loudness_step_elsewhere_lu": spread([jump(sound, int(place)) for place in elsewhere]),
+        "loudness_step_lu": {
+            f"{span:g} s": {name: spread([jump(sound, int(place), span) for place in places]) for name, places in where}
+            for span in SPANS
+        },
         "bot_peak_rss_mib": evening.bot_rss,
         "generator_peak_rss_mib": evening.generator_rss,
     }
@@ -172,7 +176,6 @@ def main(arguments: list[str] | None = None) -> int:
         evening = asyncio.run(play(generator, options.minutes, options.changes, options.seed))
     found = look(evening)
     change, arrival = found["change_seconds"], found["inter_arrival_ms"]
-    step, elsewhere = found["loudness_step_lu"], found["loudness_step_elsewhere_lu"]
     rows = [
         ("played", f"{found['minutes']:.1f} minutes, {found['packets']} packets, {options.changes} changes of mood"),
         (
@@ -192,10 +195,13 @@ def main(arguments: list[str] | None = None) -> int:
             f"{found['not_finite_samples']} samples not finite, {found['clipped_frames']} frames clipped "
             f"(loudest sample {found['loudest_sample']:.3f}), {found['silent_seconds']} seconds silent",
         ),
-        (
-            "loudness step at a change",
-            f"median {step['median']:.1f} LU, most {step['most']:.1f} LU "
-            f"(elsewhere: {elsewhere['median']:.1f} and {elsewhere['most']:.1f})",
+        *(
+            (
+                f"loudness step {place}, {span}",
+                f"median {step['median']:.1f} LU, p95 {step['p95']:.1f} LU, most {step['most']:.1f} LU",
+            )
+            for span, steps in found["loudness_step_lu"].items()
+            for place, step in steps.items()
         ),
         ("peak RSS", f"bot {found['bot_peak_rss_mib']:.0f} MiB, generator {found['generator_peak_rss_mib']:.0f} MiB"),
     ]

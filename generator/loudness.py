@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from generator.protocol import SAMPLE_RATE
 
-MOMENTARY_SECONDS: Final = 0.4
+MOMENTARY_SECONDS: Final = 0.4  #: a stroke (EBU Tech 3341)
+SHORT_TERM_SECONDS: Final = 3.0  #: some bars: how loud music is, whatever its strokes and rests
 FLOOR_LUFS: Final = -70.0  #: BS.1770's absolute gate: below it nothing counts as sound
 
 _RINGING: Final = SAMPLE_RATE // 5  #: samples after which the filters have died away, by 120 dB and more
@@ -55,9 +56,9 @@ def loudness(power: float) -> float:
     return max(FLOOR_LUFS, -0.691 + 10 * math.log10(max(power, 1e-12)))
 
 
-def jump(audio: NDArray[np.float32], place: int) -> float:
-    """By how many LU the 400 ms after sample ``place`` differ from the 400 ms before it."""
-    span = round(MOMENTARY_SECONDS * SAMPLE_RATE)
+def jump(audio: NDArray[np.float32], place: int, seconds: float = MOMENTARY_SECONDS) -> float:
+    """By how many LU the ``seconds`` after sample ``place`` differ from as many before it."""
+    span = round(seconds * SAMPLE_RATE)
     before, after = audio[max(0, place - span) : place], audio[place : place + span]
     return abs(lufs(after) - lufs(before))
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from generator.loudness import FLOOR_LUFS, jump, loudness, lufs, powers
+from generator.loudness import FLOOR_LUFS, SHORT_TERM_SECONDS, jump, loudness, lufs, powers
 
 
 def sine(hertz: float, amplitude: float, seconds: float = 1.0) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
@@ -32,6 +32,13 @@ def test_a_jump_is_measured_in_loudness_units(step: float) -> None:
     sound = sine(1_000, 0.1, 2.0)
     sound[48_000:] *= 10 ** (step / 20)
     assert jump(sound, 48_000) == pytest.approx(step, abs=0.05)
+
+
+def test_a_jump_between_bars_is_not_one_between_strokes() -> None:
+    sound = sine(1_000, 0.1, 6.0)
+    sound[3 * 48_000 : 3 * 48_000 + 19_200] *= 2
+    assert jump(sound, 3 * 48_000) == pytest.approx(6, abs=0.1)
+    assert jump(sound, 3 * 48_000, SHORT_TERM_SECONDS) == pytest.approx(1.46, abs=0.1)  # (0.4 · 4 + 2.6) / 3
 
 
 def test_steps_add_up_to_the_whole() -> None:
