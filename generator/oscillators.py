@@ -20,7 +20,7 @@ from generator.plan import BASS, CHROMA
 HIGHEST_HZ: Final = 490  #: above, bins are narrower than semitones
 LOWEST: Final = 28  #: MIDI number of the lowest pitch, E of 41 Hz; the bass of a plan begins there
 BASS_HZ: Final = (180, 250)  #: below the first a plan's bass is what counts, above the second its chroma
-PROMINENCE: Final = 3  #: power of a plan's value: neighbours can't be told apart but by it
+PROMINENCE: Final = 2  #: power of a plan's value: neighbours can't be told apart but by it
 FLOOR: Final = 1e-6  #: of a strength to begin with; what is zero stays zero
 UPDATES: Final = 8
 GOLDEN: Final = (math.sqrt(5) - 1) / 2  #: turns from one oscillator's phase to the next's: octaves don't peak together
