@@ -4,25 +4,22 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from generator.errors import GeneratorError
 from generator.moods import MOODS, Mood, UnknownMood, parse_mood
-from generator.protocol import INTENSITIES, MAX_SEED, Controls
+from generator.protocol import FRAME_SECONDS, INTENSITIES, MAX_SEED, Controls
 from generator.settings import DEFAULT_PORT, TOKEN_VARIABLE, load_settings
 from generator.threads import share_cores
 
 if TYPE_CHECKING:
+    from generator.session import Engine
     from generator.stream import Player
 
 DEFAULT_MODEL: Final = "bard"
-#: A machine that makes music F times faster than it is heard carries F tables: about four on two idle CPU cores with
-#: the shipped model (``bardcast_real_time_factor`` tells). A table too many is refused, since else all would stutter.
-CPU_STREAMS: Final = 4
-GPU_STREAMS: Final = 32
 MAX_CLIP_SECONDS: Final = 600  #: a clip is held in memory while its picture is drawn
 
 
@@ -44,24 +41,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from generator.server import bind, serve
 
-    settings = load_settings(os.environ, host=options.host, port=options.port, token_file=options.token_file)
+    settings = load_settings(
+        os.environ,
+        host=options.host,
+        port=options.port,
+        token_file=options.token_file,
+        max_streams=options.max_streams,
+        origins=options.origin,
+        certificate=options.certificate,
+    )
     with bind(settings.host, settings.port) as bound:
         load = _loader(options)
         player = load(options.model)
-        player.stream(0, Controls(MOODS[0])).advance()  # the first window is the slowest: before anybody waits for it
+        factor = _warm_up(player)
 
-        import torch
+        from generator.service import Beside, create_app
 
-        from generator.service import create_app
-
-        streams = options.max_streams or (GPU_STREAMS if torch.cuda.is_available() else CPU_STREAMS)
-        app = create_app(player, replace(settings, max_streams=streams), options.model, load)
-        serve(app, bound, on_hangup=app.state.reload, exit_with_stdin=options.exit_with_stdin)
+        beside = None
+        if options.beside is not None:
+            beside = Beside(load(options.beside), options.beside)
+            factor = min(factor, _warm_up(beside.engine))
+        app = create_app(player, settings, options.model, load, beside, factor)
+        serve(
+            app,
+            bound,
+            on_hangup=app.state.reload,
+            exit_with_stdin=options.exit_with_stdin,
+            certificate=settings.certificate,
+        )
     if any(worker.alive for worker in app.state.workers):
         # A window that is being computed can't be stopped, and torch's thread would abort the interpreter's own exit.
         logging.shutdown()
         os._exit(0)
     return 0
+
+
+def _warm_up(engine: "Engine") -> float:
+    """The real-time factor, of a second window: the first is the slowest, and nobody shall have to wait for it."""
+    stream = engine.stream(0, Controls(MOODS[0]))
+    stream.advance()
+    begun = time.perf_counter()
+    frames = len(stream.advance().frames)
+    return frames * FRAME_SECONDS / max(time.perf_counter() - begun, 1e-6)
 
 
 def _sample(options: argparse.Namespace) -> int:
@@ -128,7 +149,23 @@ def _parser() -> argparse.ArgumentParser:
         "--max-streams",
         type=_whole(1, 10_000),
         metavar="N",
-        help=f"tables played to at once (default: {CPU_STREAMS} on a CPU, {GPU_STREAMS} on a GPU)",
+        help="tables played to at once (default: as many as the machine is found to carry)",
+    )
+    serve.add_argument(
+        "--beside", metavar="NAME|PATH", help="another model, to be heard in the listening room beside the first"
+    )
+    serve.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a web page that may use the service beside its own, such as https://music.example; may be repeated",
+    )
+    serve.add_argument(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="PEM file with certificate and key: speak HTTPS, which browsers on other machines insist on for sound",
     )
     serve.add_argument("--exit-with-stdin", action="store_true", help="end when stdin closes")
 

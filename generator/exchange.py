@@ -55,6 +55,11 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def model(self) -> str:
+        """Name or path of what plays."""
+        return self._model
+
+    @property
     def loader(self) -> Worker:
         """The thread that loads."""
         return self._loader

@@ -2,7 +2,12 @@
 
 One WebSocket (``/v1/stream``) carries one stream. The client sends JSON text: first :class:`Open`, then
 :class:`SetMood`, :class:`SetVolume` and :class:`Playhead` at any time. The server sends binary frames
-(:func:`pack_frame`) and JSON text events (:class:`Opened`, :class:`MoodLands`, :class:`Pace`, :class:`Problem`).
+(:func:`pack_frame`) and JSON text events (:class:`Opened`, :class:`MoodLands`, :class:`Bar`, :class:`Pace`,
+:class:`Problem`).
+
+A client shows the shared token in a header. A web page can't set one on a WebSocket, so it offers two subprotocols,
+:data:`SUBPROTOCOL` and :data:`TOKEN_SUBPROTOCOL` followed by the token's UTF-8 bytes in base64url without padding; the
+server agrees to the first.
 
 Every frame carries its place in the stream, counted in frames of 20 ms. The server makes frames up to
 ``AHEAD_FRAMES`` beyond the last :class:`Playhead` and then waits: that is the back-pressure. A frame whose place was
@@ -32,6 +37,8 @@ INTENSITIES: Final = range(1, 6)  #: 1 is calm, 3 is the mood as it is, 5 is all
 Transition = Literal["sudden", "slow"]  #: a new scene on the next beat, or one that grows out of the last
 TRANSITIONS: Final[tuple[Transition, ...]] = get_args(Transition)
 AUTHORIZATION_HEADER: Final = "Authorization"  #: ``Bearer <shared token>``
+SUBPROTOCOL: Final = "bardcast"
+TOKEN_SUBPROTOCOL: Final = "bardcast.token."  # noqa: S105 - the name of one, not a token
 
 _HEADER: Final = struct.Struct("<Q")
 
@@ -79,6 +86,11 @@ class Open:
         volume: 0 to 1, linear gain.
         start: place of the first frame; a client that reconnects goes on counting where it was.
         blend: a second mood, or ``None``.
+        origin: place of the piece's first downbeat, at most ``start``: the score goes on as if it had been played from
+            there; ``None`` to begin it at ``start``.
+        home: pitch class, 0 to 11, of the piece's home key; drawn from the seed where ``None``.
+        beside: whether the model is to play that stands beside the service's own, if one does.
+        bars: whether to be told the bars that are played (:class:`Bar`).
     """
 
     type: ClassVar[str] = "open"
@@ -88,12 +100,23 @@ class Open:
     intensity: int = 3
     start: int = 0
     blend: Mood | None = None
+    origin: int | None = None
+    home: int | None = None
+    beside: bool = False
+    bars: bool = False
 
     def __post_init__(self) -> None:
         _ = self.controls
         _need_int("seed", self.seed, 0, MAX_SEED)
         _need_gain(self.volume)
         _need_int("start", self.start, 0, MAX_FRAME_INDEX)
+        if self.origin is not None:
+            _need_int("origin", self.origin, 0, self.start)
+        if self.home is not None:
+            _need_int("home", self.home, 0, 11)
+        for name in ("beside", "bars"):
+            if type(getattr(self, name)) is not bool:
+                raise ProtocolError(f"{name} is true or false")
 
     @property
     def controls(self) -> Controls:
@@ -186,6 +209,44 @@ class MoodLands:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    """Server: what the score says from ``frame`` on, in place of all that was told of ``frame`` and later.
+
+    Sent to clients that asked for it, before the frames that it belongs to.
+
+    Attributes:
+        frame: place at which it is first heard.
+        downbeat: place of the bar's first beat; before ``frame`` where the bar is joined midway.
+        number: of the bar, counted from ``origin``, from 0.
+        metre: beats in it.
+        tempo: beats a minute.
+        key: of the strophe, such as ``D dorian``.
+        chord: of the bar, such as ``Gm``.
+        mood: that it is composed in.
+        intensity: 1 to 5.
+        blend: a second mood, or ``None``.
+        bridge: whether it leads from that mood to another.
+        origin: as in :class:`Open`: with ``home``, the seed and the mood, all that the score depends on.
+        home: likewise.
+    """
+
+    type: ClassVar[str] = "bar"
+    frame: int
+    downbeat: int
+    number: int
+    metre: int
+    tempo: float
+    key: str
+    chord: str
+    mood: Mood
+    intensity: int
+    blend: Mood | None
+    bridge: bool
+    origin: int
+    home: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """Server: the last window's length and cost, both in seconds. Their ratio is the real-time factor."""
 
@@ -205,10 +266,10 @@ class Problem:
 
 
 ClientMessage = Open | SetMood | SetVolume | Playhead
-ServerEvent = Opened | MoodLands | Pace | Problem
+ServerEvent = Opened | MoodLands | Bar | Pace | Problem
 
 _CLIENT: Final[Mapping[str, type[ClientMessage]]] = {kind.type: kind for kind in (Open, SetMood, SetVolume, Playhead)}
-_SERVER: Final[Mapping[str, type[ServerEvent]]] = {kind.type: kind for kind in (Opened, MoodLands, Pace, Problem)}
+_SERVER: Final[Mapping[str, type[ServerEvent]]] = {kind.type: kind for kind in (Opened, MoodLands, Bar, Pace, Problem)}
 
 
 def encode(message: ClientMessage | ServerEvent) -> str:

@@ -125,6 +125,16 @@ class Section:
         here = self.at(frame)
         return here._next(here.style.metre, frame)
 
+    def bar_at(self, frame: int) -> int:
+        """The bar that sounds at a wire frame, counted from the origin; what leads here is not asked."""
+        metre = self.style.metre
+        bar = (frame - self.origin) * self.tempo // (BEAT * metre)
+        return bar + 1 if self.downbeat(bar + 1) <= frame else bar  # rounding may let a bar begin half a frame early
+
+    def downbeat(self, bar: int) -> int:
+        """The wire frame of a bar's first beat."""
+        return self.origin + self._frames(bar * self.style.metre)
+
     def tonic(self, frame: int) -> int:
         """The pitch class that is home at a wire frame."""
         here = self.at(frame)

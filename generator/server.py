@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp
 
 from generator.errors import GeneratorError
 from generator.protocol import MAX_MESSAGE_BYTES
+from generator.settings import SettingsError
 
 #: How long open connections get to say goodbye; with the worker's share, well within two seconds.
 GRACE_SECONDS: Final = 1
@@ -66,8 +68,8 @@ class Server(uvicorn.Server):
         self._on_ready()
 
 
-def make_server(app: ASGIApp, on_ready: Callable[[], None]) -> Server:
-    """A server for the service, with the bounds that the service relies on."""
+def make_server(app: ASGIApp, on_ready: Callable[[], None], certificate: Path | None = None) -> Server:
+    """A server for the service, with the bounds that the service relies on; HTTPS if there is a certificate."""
     return Server(
         uvicorn.Config(
             app,
@@ -77,12 +79,20 @@ def make_server(app: ASGIApp, on_ready: Callable[[], None]) -> Server:
             ws_max_size=4 * MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,  # sound doesn't deflate; it would only cost time
             timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_certfile=certificate,
         ),
         on_ready,
     )
 
 
-def serve(app: ASGIApp, bound: socket.socket, *, on_hangup: Callable[[], None], exit_with_stdin: bool) -> None:
+def serve(
+    app: ASGIApp,
+    bound: socket.socket,
+    *,
+    on_hangup: Callable[[], None],
+    exit_with_stdin: bool,
+    certificate: Path | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT (or, if asked, until stdin closes), then let the clients go and return.
 
     Prints one line, ``listening on HOST:PORT``, once the first client may come. From then on SIGHUP, where there is
@@ -105,7 +115,14 @@ def serve(app: ASGIApp, bound: socket.socket, *, on_hangup: Callable[[], None], 
         sys.stdout.write(f"listening on {address}\n")
         sys.stdout.flush()
 
-    server = make_server(app, announce)
+    try:
+        server = make_server(app, announce, certificate)
+        server.config.load()
+    except OSError as error:  # of which ssl's are
+        reason = error.strerror or error
+        raise SettingsError(
+            f"can't use the certificate {certificate}: {reason}; give a PEM file with its key"
+        ) from None
     if exit_with_stdin:
         threading.Thread(target=_watch_stdin, args=(server,), name="stdin", daemon=True).start()
     # uvicorn raises the signal again once it is done; by then there is nothing left for it to end.

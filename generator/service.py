@@ -1,13 +1,13 @@
-"""The endpoint: ``/v1/stream`` (WebSocket), ``/v1/model``, ``/healthz`` and ``/metrics``.
+"""The endpoint: ``/v1/stream`` (WebSocket), ``/v1/model``, ``/v1/models``, ``/healthz``, ``/metrics``; ``/`` is a page.
 
 Torch-free: the player and the loader of others are handed in.
 """
 
 import asyncio
-import hmac
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import FastAPI, Request
@@ -15,10 +15,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
+from generator.capacity import Capacity
+from generator.cards import card
 from generator.exchange import Exchange, ExchangeError, Load, Player
+from generator.guard import Guard
 from generator.metrics import Metrics
-from generator.protocol import AUTHORIZATION_HEADER, MAX_MESSAGE_BYTES
-from generator.session import Session
+from generator.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL
+from generator.room import rooms
+from generator.session import Engine, Session
 from generator.settings import Settings
 from generator.worker import Worker
 
@@ -28,7 +32,27 @@ STALLED_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 0.5
 
 
-def create_app(player: Player, settings: Settings, model: str, load: Load) -> FastAPI:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A second model, for streams that ask for it, to be heard beside the first.
+
+    Attributes:
+        engine: plays it.
+        model: its name or path.
+    """
+
+    engine: Engine
+    model: str
+
+
+def create_app(
+    player: Player,
+    settings: Settings,
+    model: str,
+    load: Load,
+    beside: Beside | None = None,
+    factor: float | None = None,
+) -> FastAPI:
     """The service as an ASGI application.
 
     On its ``state``, ``reload()`` has the model read from its file again, and ``workers`` are its threads.
@@ -38,11 +62,14 @@ def create_app(player: Player, settings: Settings, model: str, load: Load) -> Fa
         settings: how to behave.
         model: name or path of what ``player`` plays.
         load: makes a player of another's name or path.
+        beside: another model, if there is one.
+        factor: real-time factor, as measured before anybody came.
     """
     worker = Worker()
     metrics = Metrics()
     exchange = Exchange(player, model, load, metrics)
-    open_streams = 0
+    capacity = Capacity(settings.max_streams, metrics, factor)
+    guard = Guard(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -60,19 +87,28 @@ def create_app(player: Player, settings: Settings, model: str, load: Load) -> Fa
     async def health() -> Response:
         stalled = worker.busy_seconds > STALLED_SECONDS
         return JSONResponse(
-            {"status": "stalled" if stalled else "ok", "model": player.name, "streams": open_streams},
+            {"status": "stalled" if stalled else "ok", "model": player.name, "streams": capacity.open},
             status_code=503 if stalled else 200,
         )
 
     @app.get("/metrics")
     async def scrape(request: Request) -> Response:
-        if (refusal := _refusal(request.headers, settings, metrics)) is not None:
+        if (refusal := guard.refusal(request.headers)) is not None:
             return refusal
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    @app.get("/v1/models")
+    async def models(request: Request) -> Response:
+        if (refusal := guard.refusal(request.headers)) is not None:
+            return refusal
+        playing = [(player.name, exchange.model)]
+        if beside is not None:
+            playing.append((beside.engine.name, beside.model))
+        return JSONResponse([{"name": name, "card": card(each, settings.cards)} for name, each in playing])
+
     @app.post("/v1/model")
     async def play_model(request: Request) -> Response:
-        if (refusal := _refusal(request.headers, settings, metrics)) is not None:
+        if (refusal := guard.refusal(request.headers)) is not None:
             return refusal
         try:
             wanted = _named_model(await _body(request, settings.open_seconds))
@@ -88,29 +124,15 @@ def create_app(player: Player, settings: Settings, model: str, load: Load) -> Fa
 
     @app.websocket("/v1/stream")
     async def stream(socket: WebSocket) -> None:
-        nonlocal open_streams
-        if (refusal := _refusal(socket.headers, settings, metrics)) is not None:
+        if (refusal := guard.refusal(socket.headers)) is not None:
             await socket.send_denial_response(refusal)
             return
-        claimed = False
+        # Agreed to where it is offered: a browser that hears nothing of what it offered hangs up.
+        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
+        other = None if beside is None else beside.engine
+        await Session(socket, player, other, worker, capacity, metrics, settings).run()
 
-        def claim() -> bool:
-            nonlocal open_streams, claimed
-            if open_streams >= settings.max_streams:
-                metrics.refused.labels("full").inc()
-                return False
-            open_streams += 1
-            metrics.streams.set(open_streams)
-            claimed = True
-            return True
-
-        try:
-            await Session(socket, player, worker, metrics, settings).run(claim)
-        finally:
-            if claimed:
-                open_streams -= 1
-                metrics.streams.set(open_streams)
-
+    app.include_router(rooms())
     return app
 
 
@@ -148,22 +170,3 @@ def _named_model(body: bytes) -> str:
         case {"model": str(model), **rest} if model and model.isprintable() and not rest:
             return model
     raise _BadRequestError(400, 'name the model to play, and nothing else: {"model": "NAME or PATH"}')
-
-
-def _refusal(headers: Mapping[str, str], settings: Settings, metrics: Metrics) -> Response | None:
-    """The answer that turns a stranger away, or ``None`` for a welcome client."""
-    if settings.token is None:
-        # Without a token any web page open in a browser here could reach loopback. Only browsers send an origin.
-        if "origin" not in headers:
-            return None
-        metrics.refused.labels("origin").inc()
-        return PlainTextResponse("no web page may use this service\n", status_code=403)
-    shown = headers.get(AUTHORIZATION_HEADER, "").encode()
-    if hmac.compare_digest(shown, f"Bearer {settings.token}".encode()):
-        return None
-    metrics.refused.labels("token").inc()
-    return PlainTextResponse(
-        "this service needs the shared token: Authorization: Bearer <token>\n",
-        status_code=401,
-        headers={"WWW-Authenticate": "Bearer"},
-    )

@@ -10,11 +10,13 @@ from typing import Final, Protocol, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from generator.capacity import Capacity
 from generator.metrics import Metrics
 from generator.outbox import Outbox
 from generator.protocol import (
     FRAME_SECONDS,
     FRAMES_PER_SECOND,
+    Bar,
     ClientMessage,
     Controls,
     MoodLands,
@@ -57,6 +59,8 @@ class Chunk(Protocol):
     def frames(self) -> Sequence[bytes]: ...  # noqa: D102
     @property
     def lands(self) -> int | None: ...  # noqa: D102
+    @property
+    def bars(self) -> Sequence[Bar]: ...  # noqa: D102
 
 
 class Stream(Protocol):
@@ -76,7 +80,15 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str: ...  # noqa: D102
-    def stream(self, seed: int, controls: Controls, volume: float = 1.0, start: int = 0) -> Stream: ...  # noqa: D102
+    def stream(  # noqa: D102
+        self,
+        seed: int,
+        controls: Controls,
+        volume: float = 1.0,
+        start: int = 0,
+        origin: int | None = None,
+        home: int | None = None,
+    ) -> Stream: ...
 
 
 class _Fatal(Exception):  # noqa: N818 - it ends a stream, not always by a fault
@@ -91,6 +103,8 @@ class _Fatal(Exception):  # noqa: N818 - it ends a stream, not always by a fault
 class Session:
     """One accepted WebSocket, from its first message to its end.
 
+    Its stream is the engine's, or that of the one beside.
+
     Four tasks share it, all on the event loop: one reads, one has windows made, one sends, one watches for a dead
     client. Only ``_ear`` is called from the worker's thread.
     """
@@ -99,14 +113,18 @@ class Session:
         self,
         socket: WebSocket,
         engine: Engine,
+        beside: Engine | None,
         worker: Worker,
+        capacity: Capacity,
         metrics: Metrics,
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._socket = socket
         self._engine = engine
+        self._beside = beside
         self._worker = worker
+        self._capacity = capacity
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
@@ -119,26 +137,23 @@ class Session:
         self._sendable = asyncio.Event()  # ... or the sender
         self._mood: SetMood | None = None  # asked for and not begun; the newest wins
         self._volume: float | None = None
+        self._told = False  # whether the client wants to know the bars
 
-    async def run(self, claim: Callable[[], bool]) -> None:
-        """Serve the client until it goes or is let go.
-
-        Args:
-            claim: asked once the client has opened its stream; ``False`` when there is no room for another.
-        """
-        await self._socket.accept()
+    async def run(self) -> None:
+        """Serve the client until it goes or is let go."""
         try:
             opening = await self._read_open()
-            if not claim():
-                raise _Fatal(
-                    "full",
-                    f"all {self._settings.max_streams} streams are taken: stop the music at another table, "
-                    "or start the generator with a higher --max-streams",
-                    TRY_LATER,
-                )
-            self._outbox = Outbox(opening.start)
-            self._report = (opening.start, self._clock(), False)
-            await self._race(self._read(), self._make(opening), self._send(), self._watch())
+            engine = self._beside if opening.beside else self._engine
+            if engine is None:
+                raise _Fatal("malformed", "no other model stands beside: start the generator with --beside", POLICY)
+            if (refusal := self._capacity.claim()) is not None:
+                raise _Fatal("full", refusal, TRY_LATER)
+            try:
+                self._outbox = Outbox(opening.start)
+                self._report = (opening.start, self._clock(), False)
+                await self._race(self._read(), self._make(engine, opening), self._send(), self._watch())
+            finally:
+                self._capacity.release()
         except _Fatal as end:
             await self._farewell(end)
         except WebSocketDisconnect:
@@ -230,12 +245,13 @@ class Session:
 
     # Making
 
-    async def _make(self, opening: Open) -> None:
-        self._put(Opened(self._engine.name))
+    async def _make(self, engine: Engine, opening: Open) -> None:
+        self._put(Opened(engine.name))
+        self._told = opening.bars
         controls = opening.controls
 
         def begin() -> tuple[Stream, Chunk]:
-            stream = self._engine.stream(opening.seed, controls, opening.volume, opening.start)
+            stream = engine.stream(opening.seed, controls, opening.volume, opening.start, opening.origin, opening.home)
             return stream, stream.advance()
 
         (stream, chunk), seconds = await self._compute(Priority.URGENT, begin)
@@ -301,12 +317,16 @@ class Session:
         self._outbox.drop_from(chunk.start)
         if landing is not None:
             self._outbox.put_event(encode(landing))
+        for bar in chunk.bars if self._told else ():
+            self._outbox.put_event(encode(bar))
         self._outbox.put_frames(chunk.start, chunk.frames)
         self._sendable.set()
 
     def _count(self, kind: str, chunk: Chunk, seconds: float) -> None:
         audio_seconds = len(chunk.frames) * FRAME_SECONDS
         self._metrics.window(kind, audio_seconds, seconds)
+        if kind == "next":  # a first window is the dearest, and of a change's not all is new
+            self._capacity.measure(audio_seconds, seconds)
         self._put(Pace(audio_seconds, seconds))
 
     def _put(self, event: ServerEvent) -> None:

@@ -1,7 +1,7 @@
 """What the service is told at start, and the one place that reads the environment. Torch-free."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -26,7 +26,10 @@ class Settings:
         host: address to listen on.
         port: 0 asks the system for a free one.
         token: shared secret that every client must show; ``None`` is allowed on loopback only.
-        max_streams: how many tables are played to at once.
+        max_streams: how many tables are played to at once; ``None`` for as many as the machine carries.
+        origins: of web pages that may use the service beside its own, such as ``https://music.example``.
+        cards: folder of evaluations, in which a model's score card is looked for.
+        certificate: file with the TLS certificate chain and key by which the service speaks HTTPS; ``None`` for HTTP.
         open_seconds: how long a client may take over its first message.
         idle_seconds: a client that has neither spoken nor taken a frame for so long is let go.
         max_problems: how many bad messages a client may send before it is let go.
@@ -35,7 +38,10 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     token: str | None = None
-    max_streams: int = 4
+    max_streams: int | None = None
+    origins: tuple[str, ...] = ()
+    cards: Path = Path("runs/evaluations")
+    certificate: Path | None = None
     open_seconds: float = 10.0
     idle_seconds: float = 60.0
     max_problems: int = 100
@@ -48,7 +54,16 @@ class Settings:
             )
 
 
-def load_settings(env: Mapping[str, str], *, host: str, port: int, token_file: Path | None = None) -> Settings:
+def load_settings(
+    env: Mapping[str, str],
+    *,
+    host: str,
+    port: int,
+    token_file: Path | None = None,
+    max_streams: int | None = None,
+    origins: Sequence[str] = (),
+    certificate: Path | None = None,
+) -> Settings:
     """Settings from the command line's values and the environment; a token file goes before the variable.
 
     Raises:
@@ -65,7 +80,14 @@ def load_settings(env: Mapping[str, str], *, host: str, port: int, token_file: P
             raise SettingsError(f"the token file {token_file} is empty: put a shared secret in it")
     if not (token.isascii() and token.isprintable()):
         raise SettingsError("the token must be printable ASCII, because it travels in an HTTP header")
-    return Settings(host=host, port=port, token=token or None)
+    return Settings(
+        host=host,
+        port=port,
+        token=token or None,
+        max_streams=max_streams,
+        origins=tuple(origin.rstrip("/") for origin in origins),
+        certificate=certificate,
+    )
 
 
 def is_loopback(host: str) -> bool:

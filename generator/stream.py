@@ -12,12 +12,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from generator.bars import bars
 from generator.composer import COLUMN_FRAMES
 from generator.engine import BLIND_OVERLAP, Engine, Sound, State, Window
 from generator.leveller import SHORT_TERM, STEP, Leveller
 from generator.loudness import powers
 from generator.moods import MOODS
-from generator.protocol import AHEAD_FRAMES, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Controls, Transition
+from generator.protocol import AHEAD_FRAMES, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Bar, Controls, Transition
 from generator.section import Section
 from generator.stereo import widen
 
@@ -36,11 +37,13 @@ class Chunk:
         start: place of the first.
         frames: each ``FRAME_BYTES`` of PCM.
         lands: place at which a change of mood is first heard; ``None`` where nothing changed.
+        bars: of the score, that begin in them or, where something changed, sound there; none of a model without one.
     """
 
     start: int
     frames: tuple[bytes, ...]
     lands: int | None = None
+    bars: tuple[Bar, ...] = ()
 
 
 class Stream:
@@ -60,6 +63,8 @@ class Stream:
         clock: Callable[[], float] = perf_counter,
         leveller: Leveller | None = None,
         newest: Callable[[], Engine] | None = None,
+        origin: int | None = None,
+        home: int | None = None,
     ) -> None:
         """Nothing sounds yet.
 
@@ -72,10 +77,12 @@ class Stream:
             clock: seconds, by which the cost of a window is known.
             leveller: keeps loudness even.
             newest: tells before each window which engine makes it from now on; ``engine`` for ever if not given.
+            origin: place of the score's first downbeat; ``start`` if not given.
+            home: pitch class of its home key; drawn from the seed if not given.
         """
         self.engine, self.seed = engine, seed
         self._newest = newest
-        self.section = Section(controls, seed, start)
+        self.section = Section(controls, seed, start if origin is None else origin, home)
         self.end = start
         self._clock = clock
         self._base = start  # place of the first frame kept
@@ -95,7 +102,7 @@ class Stream:
         held = len(self._sound) // FRAME_SAMPLES - (start - self._base)  # the overlap of whichever engine made it
         state = self._state(start, min(self.engine.overlap, held))
         self._splice(self._compute(state, self.section), start, self._fade(state))
-        return Chunk(start, self._render(start, self.end), start if first else None)
+        return self._chunk(start, lands=first)
 
     def change(self, controls: Controls, playhead: Callable[[], int], transition: Transition = "sudden") -> Chunk:
         """Turn to other music, on the next beat that can be reached; or begin to, on the next bar.
@@ -126,7 +133,7 @@ class Stream:
         self._heard = [*(each for each in self._heard if each[0] < splice), (splice, section)]
         grown = state.mel.size and splice == landing
         self._splice(window, splice, ATTACK if grown else self._fade(state))
-        return Chunk(splice, self._render(splice, self.end), splice)
+        return self._chunk(splice, lands=True)
 
     def set_volume(self, volume: float, playhead: int) -> Chunk:
         """Send again what is not heard yet, ramped to another gain.
@@ -140,6 +147,12 @@ class Stream:
         ramp = [(start, now), (start + RAMP, float(volume))]
         self._gains = [point for point in self._gains if point[0] < start] + ramp
         return Chunk(start, self._render(start, self.end))
+
+    def _chunk(self, start: int, *, lands: bool) -> Chunk:
+        """All frames from ``start`` on."""
+        composed = self.engine.config.unet.plan_features > 0
+        told = tuple(bars(self.section, start, self.end, joined=lands)) if composed else ()
+        return Chunk(start, self._render(start, self.end), start if lands else None, told)
 
     def _take_newest(self) -> None:
         """Go on with the engine that is to play from now on, from what was heard if it can continue that."""
@@ -253,9 +266,18 @@ class Player:
         """The model that plays."""
         return self.engine.name
 
-    def stream(self, seed: int, controls: Controls, volume: float = 1.0, start: int = 0) -> Stream:
+    def stream(
+        self,
+        seed: int,
+        controls: Controls,
+        volume: float = 1.0,
+        start: int = 0,
+        origin: int | None = None,
+        home: int | None = None,
+    ) -> Stream:
         """Begin a stream; arguments as for :class:`Stream`."""
-        return Stream(self.engine, seed, controls, volume, start, newest=lambda: self.engine)
+        newest = lambda: self.engine  # noqa: E731
+        return Stream(self.engine, seed, controls, volume, start, newest=newest, origin=origin, home=home)
 
     def take_over(self, other: "Player") -> None:
         """Play what ``other`` plays, in open streams from their next window on. Any thread."""

@@ -4,11 +4,13 @@ import math
 import threading
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
+from generator.bars import bars
 from generator.moods import MOODS
-from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE, Controls, Transition
+from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE, Bar, Controls, Transition
+from generator.section import Section
 
 WINDOW = 50  #: frames
 
@@ -18,6 +20,7 @@ class FakeChunk:
     start: int
     frames: tuple[bytes, ...]
     lands: int | None
+    bars: tuple[Bar, ...] = ()
 
 
 @dataclass
@@ -36,8 +39,16 @@ class FakeEngine:
     started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     threads: set[str] = field(default_factory=set)
 
-    def stream(self, seed: int, controls: Controls, volume: float = 1.0, start: int = 0) -> "FakeStream":
-        return FakeStream(self, seed, controls, volume, start)
+    def stream(
+        self,
+        seed: int,
+        controls: Controls,
+        volume: float = 1.0,
+        start: int = 0,
+        origin: int | None = None,
+        home: int | None = None,
+    ) -> "FakeStream":
+        return FakeStream(self, seed, controls, volume, start, origin, home)
 
     def take_over(self, other: "FakeEngine") -> None:
         self.name, self.level, self.broken = other.name, other.level, other.broken
@@ -53,20 +64,37 @@ class FakeEngine:
 class FakeStream:
     margin = 10  #: frames between the ear and a change
 
-    def __init__(self, engine: FakeEngine, seed: int, controls: Controls, volume: float, start: int) -> None:
+    def __init__(
+        self,
+        engine: FakeEngine,
+        seed: int,
+        controls: Controls,
+        volume: float,
+        start: int,
+        origin: int | None = None,
+        home: int | None = None,
+    ) -> None:
         self.engine, self.seed, self.controls, self.volume, self.end = engine, seed, controls, volume, start
+        self.section = Section(controls, seed, start if origin is None else origin, home)
+        self.begun = False
 
     def advance(self) -> FakeChunk:
         start = self.end
         self.engine.work(f"advance {self.controls.mood}")
-        return self._frames(start, start + WINDOW, None)
+        chunk = self._frames(start, start + WINDOW, None)
+        chunk = replace(chunk, bars=tuple(bars(self.section, start, self.end, joined=not self.begun)))
+        self.begun = True
+        return chunk
 
     def change(self, controls: Controls, playhead: Callable[[], int], transition: Transition = "sudden") -> FakeChunk:
         playhead()
         self.engine.work(" ".join(["change" if transition == "sudden" else "turn", *controls.moods]))
         start = min(playhead() + self.margin, self.end)
         self.controls = controls
-        return self._frames(start, start + WINDOW, start)
+        turn = self.section.turned if transition == "sudden" else self.section.turning
+        self.section = turn(controls, start)
+        chunk = self._frames(start, start + WINDOW, start)
+        return replace(chunk, bars=tuple(bars(self.section, start, self.end, joined=True)))
 
     def set_volume(self, volume: float, playhead: int) -> FakeChunk:
         self.engine.work(f"volume {volume:g}")
