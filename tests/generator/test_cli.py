@@ -341,7 +341,7 @@ def test_a_terminal_that_is_closed_takes_the_service_along() -> None:
         assert process.wait(10) == 0
 
 
-def test_the_first_window_is_made_before_the_service_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_windows_are_made_before_the_service_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine()
     modules = fake_modules()
     monkeypatch.setattr(modules["generator.engine"], "load_engine", lambda _: engine)
@@ -350,4 +350,4 @@ def test_the_first_window_is_made_before_the_service_is_ready(monkeypatch: pytes
     made: list[int] = []
     monkeypatch.setattr("generator.server.serve", lambda *_, **__: made.append(len(engine.calls)))
     assert main(["serve", "--port", "0"]) == 0
-    assert made == [1]
+    assert made == [2]  # the second tells how fast this machine is
