@@ -13,7 +13,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/.installed
-	$(BIN)/bardcast demo --out demo.ogg
+	$(BIN)/bardcast demo
 
 # Two workers, a file to one of them: half of the tests wait for clocks and sockets.
 test: .venv/.installed

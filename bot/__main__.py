@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from generator.protocol import FRAME_SECONDS, MAX_SEED
 USAGE: Final = 2
 FAILED: Final = 1
 MAX_DEMO_SECONDS: Final = 3_600
+DEFAULT_OUT: Final = Path("demo.ogg")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         redact.hide(settings.discord_token)
         redact.hide(settings.generator_token)
         configure(logging.INFO if options.command == "run" else logging.ERROR, settings.log, redact)
-        return _run(settings, redact) if options.command == "run" else _demo(settings, options)
+        return _run(settings, redact) if options.command == "run" else _demo(settings, options, env)
     except BotError as error:
         sys.stderr.write(f"bardcast: {redact(str(error))}\n")
         return USAGE if isinstance(error, SettingsError) else FAILED
@@ -54,8 +55,9 @@ def _run(settings: Settings, redact: Redactor) -> int:
     return asyncio.run(run(settings, redact))
 
 
-def _demo(settings: Settings, options: argparse.Namespace) -> int:
+def _demo(settings: Settings, options: argparse.Namespace, env: Mapping[str, str | None]) -> int:
     from bot.demo import demo
+    from bot.listening import listen, somebody_watches
     from bot.stage import Order
 
     if options.seconds < len(options.moods) * FRAME_SECONDS:
@@ -67,15 +69,17 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
                 "leave out one of them"
             )
         settings = replace(settings, model=options.model)
+    if options.out is None and not options.fast and somebody_watches(env):
+        return asyncio.run(listen(settings, env))
     order = Order(options.moods, options.seconds, options.seed, options.fast)
-    return asyncio.run(demo(settings, order, options.out))
+    return asyncio.run(demo(settings, order, options.out or DEFAULT_OUT))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bardcast", description="Endless music for the table, in eight moods.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="serve Discord")
-    demo = commands.add_parser("demo", help="a minute at a table without Discord, to a file and a picture")
+    demo = commands.add_parser("demo", help="Bardcast without Discord: in a browser, or a minute of a table in a file")
     demo.add_argument(
         "--moods",
         type=_moods,
@@ -87,9 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out",
         type=Path,
-        default=Path("demo.ogg"),
         metavar="FILE",
-        help="the sound, .ogg or .wav; the picture goes beside it as .png (default: demo.ogg)",
+        help="a table's minute as sound, .ogg or .wav, and a picture beside it as .png (default: at a terminal the "
+        "listening room, in a browser, and no file; elsewhere demo.ogg)",
     )
     demo.add_argument("--fast", action="store_true", help="as fast as music is made, not as it is heard")
     demo.add_argument("--seed", type=_seed, default=0, help="of the music (default: 0)")

@@ -35,8 +35,8 @@ def missing_packages() -> list[str]:
     return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
 
 
-def serve_command(model: str | None) -> list[str]:
-    """The command line of the child.
+def serve_command(model: str | None, port: int = 0) -> list[str]:
+    """The command line of the child, on any free port unless one is given.
 
     Raises:
         GeneratorError: the packages that it needs are not installed.
@@ -55,7 +55,7 @@ def serve_command(model: str | None) -> list[str]:
         "--host",
         "127.0.0.1",
         "--port",
-        "0",
+        str(port),
         "--exit-with-stdin",
     ]
     return command if model is None else [*command, "--model", model]
@@ -71,6 +71,7 @@ class GeneratorProcess:
         env: Mapping[str, str] | None = None,
         rng: random.Random | None = None,
         ready_seconds: float = READY_SECONDS,
+        secret: bool = True,
     ) -> None:
         """A process that is not started yet.
 
@@ -79,12 +80,13 @@ class GeneratorProcess:
             env: environment of the child; the token is added.
             rng: for the jitter of the back-off.
             ready_seconds: how long a start may take.
+            secret: whether only this process may use the child, or anybody on this machine.
         """
         self.starts = 0
         self.process: asyncio.subprocess.Process | None = None
         self._command = list(command)
-        self._token = secrets.token_urlsafe(32)
-        self._env = {**(os.environ if env is None else env), "BARDCAST_TOKEN": self._token}
+        self._token = secrets.token_urlsafe(32) if secret else None
+        self._env = {**(os.environ if env is None else env), "BARDCAST_TOKEN": self._token or ""}
         self._backoff = Backoff(rng or random.Random(), first=0.5, most=30.0)  # noqa: S311 - jitter
         self._ready_seconds = ready_seconds
         self._address: asyncio.Future[str] | None = None
@@ -94,7 +96,7 @@ class GeneratorProcess:
 
     @property
     def token(self) -> str | None:
-        """The secret that only this process and its child know."""
+        """The secret that only this process and its child know, if there is one."""
         return self._token
 
     async def url(self) -> str:

@@ -7,6 +7,7 @@
  */
 
 import { COLOURS } from "./moods.js";
+import { nameOf, title } from "./names.js";
 
 export const MOODS = Object.keys(COLOURS);
 const FIRST_INTENSITY = 1;
@@ -14,9 +15,6 @@ const LAST_INTENSITY = 5;
 
 /** @param {string} id */
 const find = (id) => document.getElementById(id);
-
-/** @param {string} mood */
-export const title = (mood) => mood.charAt(0).toUpperCase() + mood.slice(1);
 
 export class Desk {
   /** @param {() => void} onChoice told of each choice, while the person presses */
@@ -118,7 +116,7 @@ export class Desk {
     find("intensity").setAttribute("aria-valuetext", `${intensity} of ${LAST_INTENSITY}`);
     find("blend").disabled = !blended;
     find("blend").value = String(mix);
-    find("blend").setAttribute("aria-valuetext", blend === null ? (mood ?? "no mood yet") : `${mood} and ${blend}, half each`);
+    find("blend").setAttribute("aria-valuetext", mood === null ? "no mood yet" : nameOf({ mood, blend }));
     find("left").textContent = first === null ? "" : title(first);
     find("right").textContent = blended ? title(second) : "";
     find("pad").style.setProperty("--first", first === null ? "#2a2833" : COLOURS[first]);

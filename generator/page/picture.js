@@ -7,6 +7,7 @@
 
 import { colourOf, rampOf } from "./colour.js";
 import { BANDS, Mel } from "./mel.js";
+import { nameOf } from "./names.js";
 
 const NOW = 0.78; // of the width
 const STRIP = 34; // CSS pixels above the spectrogram, for chords
@@ -134,7 +135,7 @@ export class Picture {
       ink.globalAlpha = 1;
       this.drawMark(ink, from, "", colourOf(landing));
       ink.fillStyle = INK;
-      ink.fillText(landing.mood, from + 8, STRIP + 18);
+      ink.fillText(nameOf(landing), from + 8, STRIP + 18);
     }
     for (const bar of this.score.bars) {
       const from = now + bar.frame - this.place - part;

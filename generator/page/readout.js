@@ -1,7 +1,7 @@
 /** What is heard, in words: the mood, the change to come, and the bar. */
 
 import { colourOf } from "./colour.js";
-import { title } from "./desk.js";
+import { nameOf } from "./names.js";
 import { FRAMES_PER_SECOND } from "./protocol.js";
 
 const BARS_A_PHRASE = 4;
@@ -14,9 +14,6 @@ function write(id, text) {
   const place = find(id);
   if (place.textContent !== text) place.textContent = text;
 }
-
-/** @param {{mood: string, blend: string | null}} controls */
-export const nameOf = ({ mood, blend }) => (blend === null ? title(mood) : `${title(mood)} and ${title(blend)}`);
 
 export class Readout {
   /** @param {import("./score.js").Score} score */
@@ -43,7 +40,7 @@ export class Readout {
     write("key", bar?.key ?? "–");
     write("tempo", bar === null ? "–" : String(Math.round(bar.tempo)));
     write("chord", bar?.chord ?? "–");
-    write("bar", bar === null ? "–" : `${(bar.number % BARS_A_PHRASE) + 1} of ${BARS_A_PHRASE}`);
+    write("bar", bar === null ? "–" : String((((bar.number % BARS_A_PHRASE) + BARS_A_PHRASE) % BARS_A_PHRASE) + 1));
     const beat = bar === null ? -1 : Math.floor(((place - bar.downbeat) * bar.tempo) / (60 * FRAMES_PER_SECOND));
     write("beats", bar === null ? "" : Array.from({ length: bar.metre }, (_, at) => (at === beat ? "●" : "○")).join(""));
   }

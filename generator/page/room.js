@@ -9,9 +9,10 @@ import { Keep } from "./keep.js";
 import { LEAD_FRAMES, Line, askFor } from "./line.js";
 import { Models } from "./models.js";
 import { fromFragment, toFragment } from "./moment.js";
+import { nameOf } from "./names.js";
 import { Picture } from "./picture.js";
 import { MAX_SEED, sameControls } from "./protocol.js";
-import { Readout, nameOf } from "./readout.js";
+import { Readout } from "./readout.js";
 import { Score } from "./score.js";
 import { Sound } from "./sound.js";
 
