@@ -233,3 +233,13 @@ def test_a_refusal_is_a_sentence_that_can_be_sent(mood: str) -> None:
     with pytest.raises(ProtocolError) as refusal:
         decode_client(json.dumps({"type": "mood", "playhead": 0, "mood": "~" + mood}))
     assert decode_server(encode(Problem("malformed", str(refusal.value)))) == Problem("malformed", str(refusal.value))
+
+
+@pytest.mark.parametrize(
+    "field", ['"origin":9', '"origin":-1', '"origin":true', '"home":12', '"home":"C"', '"beside":1', '"bars":null']
+)
+def test_a_piece_begins_no_later_than_its_stream_and_has_a_home_of_twelve(field: str) -> None:
+    body = f'{{"type":"open","mood":"sad","seed":1,"start":8,{field}}}'
+    with pytest.raises(ProtocolError):
+        decode_client(body)
+    decode_client('{"type":"open","mood":"sad","seed":1,"start":8,"origin":8,"home":11,"beside":true,"bars":false}')

@@ -1,8 +1,17 @@
+import asyncio
 import socket
+import ssl
+from pathlib import Path
 
+import aiohttp
 import pytest
+import trustme
 
-from generator.server import ListenError, bind
+from generator.server import ListenError, bind, make_server, serve
+from generator.service import create_app
+from generator.settings import Settings, SettingsError
+from tests.generator.fake_engine import FakeEngine
+from tests.generator.test_service import nothing_else
 
 
 def test_a_port_in_use_and_a_foreign_address_have_their_own_remedies() -> None:
@@ -13,3 +22,29 @@ def test_a_port_in_use_and_a_foreign_address_have_their_own_remedies() -> None:
             bind("127.0.0.1", other.getsockname()[1])
     with pytest.raises(ListenError, match="choose an address of this machine with --host"):
         bind("192.0.2.1", 0)  # RFC 5737: nobody's
+
+
+async def test_with_a_certificate_it_speaks_https(tmp_path: Path) -> None:
+    authority, path = trustme.CA(), tmp_path / "room.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    bound, ready = bind("127.0.0.1", 0), asyncio.Event()
+    server = make_server(create_app(FakeEngine(), Settings(), "fake", nothing_else), ready.set, path)
+    task = asyncio.create_task(server.serve(sockets=[bound]))
+    await ready.wait()
+    address = f"https://127.0.0.1:{bound.getsockname()[1]}/"
+    async with aiohttp.ClientSession() as session, session.get(address, ssl=trusting) as page:
+        assert page.status == 200
+    server.should_exit = True
+    await task
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_certificate_that_is_none_is_a_sentence(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "room.pem"
+    if content is not None:
+        path.write_text(content)
+    app = create_app(FakeEngine(), Settings(), "fake", nothing_else)
+    with bind("127.0.0.1", 0) as bound, pytest.raises(SettingsError, match="give a PEM file with its key"):
+        serve(app, bound, on_hangup=lambda: None, exit_with_stdin=False, certificate=path)

@@ -36,7 +36,7 @@ from generator.protocol import (
     unpack_frame,
 )
 from generator.server import bind, make_server
-from generator.service import create_app
+from generator.service import Beside, create_app
 from generator.settings import Settings
 from tests.generator.fake_engine import WINDOW, FakeEngine, FakeStream, sine
 
@@ -50,12 +50,16 @@ def nothing_else(model: str) -> FakeEngine:
 
 @asynccontextmanager
 async def serving(
-    engine: FakeEngine, options: Settings | None = None, load: Callable[[str], FakeEngine] = nothing_else
+    engine: FakeEngine,
+    options: Settings | None = None,
+    load: Callable[[str], FakeEngine] = nothing_else,
+    beside: Beside | None = None,
+    factor: float | None = None,
 ) -> AsyncIterator[str]:
     """The address of a running service."""
     bound = bind("127.0.0.1", 0)
     ready = asyncio.Event()
-    server = make_server(create_app(engine, options or Settings(), "fake", load), ready.set)
+    server = make_server(create_app(engine, options or Settings(), "fake", load, beside, factor), ready.set)
     task = asyncio.create_task(server.serve(sockets=[bound]))
     await ready.wait()
     try:

@@ -57,7 +57,8 @@ def test_a_service_that_is_killed_and_started_again_is_not_missed(browser: Brows
         wait(page, 9)  # more than lies ready: what was heard is extended
         page.keyboard.press("6")
         service.start()
-        until_text(page, "#now", "Sad", 20)
+        page.evaluate("window.dispatchEvent(new Event('online'))")  # a network that is back is not waited for
+        until_text(page, "#now", "Sad")
         wait(page, 1)
         sound = heard(page)
         assert longest_gap(sound) < GAP
@@ -79,9 +80,8 @@ def test_a_pause_is_silence_and_the_music_goes_on_where_it_was(browser: Browser,
         wait(page, 1)
         sound = heard(page)
         assert mood_at(sound, now(page) - 0.4) == "tavern"
-        blocks = (
-            np.abs(sound[int((paused - 0.5) * SAMPLE_RATE) :][: SAMPLE_RATE // 480 * 480]).reshape(-1, 480).max(axis=1)
-        )
+        around = np.abs(sound[int((paused - 0.5) * SAMPLE_RATE) :][:SAMPLE_RATE])
+        blocks = around.reshape(-1, SAMPLE_RATE // 100).max(axis=1)
         assert blocks.min() < 0.01  # it was faded to silence,
         assert np.abs(np.diff(blocks)).max() < 0.05  # and neither cut off nor begun with a click
 
@@ -103,9 +103,8 @@ def test_blend_and_intensity_reach_the_music(browser: Browser, service: Service)
         begin(page, service.address)
         page.get_by_label("Blend with").select_option("fight")
         until_text(page, "#now", "Tavern and Fight")
-        pad = page.locator("#pad").bounding_box()
-        assert pad is not None
-        page.mouse.click(pad["x"] + pad["width"] - 3, pad["y"] + 3)  # all of the second mood, and all that it has
+        width = page.locator("#pad").evaluate("pad => pad.clientWidth")
+        page.locator("#pad").click(position={"x": width - 3, "y": 3})  # all of the second mood, and all that it has
         until(page, "document.querySelector('#now').textContent === 'Fight'")
         assert page.get_by_role("slider", name="Intensity").input_value() == "5"
         page.get_by_role("slider", name="Blend").press("ArrowLeft")

@@ -1,0 +1,109 @@
+"""The page's jitter buffer and hold, beside the bot's: the same decisions, and no click."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, Route
+
+import generator.room
+from bot.jitter_buffer import JitterBuffer
+from generator.protocol import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_RATE
+from tests.room.chromium import visitor
+
+PAGE = Path(generator.room.__file__).parent / "page"
+RUN = """async steps => {
+  const { JitterBuffer } = await import('/room/jitter-buffer.js');
+  const buffer = new JitterBuffer();
+  const decided = [];
+  const sound = [];
+  for (const [what, place, values] of steps) {
+    if (what === 'stream') buffer.beginStream(place);
+    else if (what === 'put') buffer.put(place, Int16Array.from(values ?? new Array(1920).fill(0)));
+    else {
+      const frame = buffer.next();
+      decided.push([buffer.playhead, buffer.holding, buffer.held]);
+      if (place) for (let at = 0; at < frame.length; at += 2) sound.push(frame[at]);
+    }
+  }
+  return { decided, sound };
+}"""
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    """The page's modules, without a service."""
+
+    def serve(route: Route) -> None:
+        path = PAGE / route.request.url.rpartition("/")[2]
+        if path.is_file():
+            route.fulfill(path=path, content_type="text/javascript")
+        else:
+            route.fulfill(body="<p id='status'></p>", content_type="text/html")
+
+    with visitor(browser) as page:
+        page.route("http://room.test/**", serve)
+        page.goto("http://room.test/")
+        yield page
+
+
+def script(rng: random.Random) -> list[list[Any]]:
+    """A generator's life: windows, changes that replace, outages, other streams, frames that come too late."""
+    steps: list[list[Any]] = [["stream", 0]]
+    place = playhead = 0
+    for _ in range(60):
+        kind = rng.choice(("window", "window", "change", "outage", "late", "stream"))
+        if kind == "change":
+            place = max(0, min(place, playhead + rng.randrange(30)))
+        elif kind == "late":
+            place = max(0, playhead - rng.randrange(5))
+        elif kind == "stream":
+            place = max(place, playhead)
+            steps.append(["stream", place])
+        if kind != "outage":
+            length = rng.randrange(10, 80)
+            steps += [["put", index] for index in range(place, place + length)]
+            place += length
+        due = rng.randrange(60)
+        steps += [["next", 0]] * due
+        playhead += due
+    return steps
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_it_decides_as_the_bots_does(page: Page, seed: int) -> None:
+    steps = script(random.Random(seed))
+    buffer = JitterBuffer()
+    decided = []
+    for what, place in steps:
+        if what == "stream":
+            buffer.begin_stream()
+        elif what == "put":
+            buffer.put(place, bytes(FRAME_BYTES))
+        else:
+            buffer.next()
+            decided.append([buffer.playhead, buffer.holding, buffer.counts.held])
+    assert page.evaluate(RUN, steps)["decided"] == decided
+    assert buffer.counts.held > 0
+
+
+def test_an_outage_is_neither_a_click_nor_a_hole(page: Page) -> None:
+    hertz, level = 200, 8_000
+
+    def frame(place: int) -> list[int]:
+        time = (np.arange(FRAME_SAMPLES) + place * FRAME_SAMPLES) / SAMPLE_RATE
+        mono = np.rint(level * np.sin(2 * np.pi * hertz * time)).astype(int)
+        return [int(value) for value in np.repeat(mono, 2)]
+
+    steps: list[list[Any]] = [["stream", 0], *([["put", place, frame(place)] for place in range(250)])]
+    steps += [["next", 1]] * 400  # three seconds of them made up
+    steps += [["put", place, frame(place)] for place in range(250, 350)]
+    steps += [["next", 1]] * 60
+    sound = np.array(page.evaluate(RUN, steps)["sound"])[SAMPLE_RATE:]
+    step = 2 * np.pi * hertz / SAMPLE_RATE * level / 32_768
+    assert np.abs(np.diff(sound)).max() < 2 * step
+    loudness = np.sqrt((sound.reshape(-1, FRAME_SAMPLES) ** 2).mean(axis=1))
+    assert loudness.min() > 0.6 * loudness.max()
