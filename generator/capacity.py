@@ -38,7 +38,7 @@ class Capacity:
     @property
     def carried(self) -> float:
         """Streams that the machine makes music for; never less than one."""
-        return max(1, SHARE * self.factor // 1)
+        return max(1.0, float(math.floor(SHARE * self.factor))) if math.isfinite(self.factor) else math.inf
 
     def measure(self, audio_seconds: float, compute_seconds: float) -> None:
         """Learn what a window took."""

@@ -30,9 +30,8 @@ async def test_nobody_needs_a_secret_for_the_page_and_all_of_it_is_here() -> Non
                     assert answer.headers[name] == value
                 text = (await answer.read()).decode(errors="replace")
             seen.add(path)
-            assert not re.search(r"""(src|href|from|url\()[ =(]*["']?(https?:)?//""", text), (
-                path
-            )  # nothing from elsewhere
+            elsewhere = r"""(src|href|from|url\()[ =(]*["']?(https?:)?//"""
+            assert not re.search(elsewhere, text), f"{path} is not whole"
             found = re.findall(r"""(?:src|href)="(room/[^"]+)"|from "\./([\w.-]+)"|\("([\w.-]+\.js)",""", text)
             for parts in found:
                 name = "".join(parts)
@@ -106,11 +105,13 @@ async def test_the_model_beside_plays_to_who_asks_for_it() -> None:
 
 
 async def test_a_machine_that_is_full_says_so_and_goes_on_playing() -> None:
-    async with serving(FakeEngine(), factor=1.5) as address, table(address) as first, table(address) as second:
+    engine = FakeEngine(free_windows=1)  # held in its second window: what it measures is not yet known
+    async with serving(engine, factor=1.5) as address, table(address) as first, table(address) as second:
         await first.say(Open(TAVERN, 1))
         await first.until(lambda item: isinstance(item, tuple))
         await second.say(Open(TAVERN, 1))
         problem = await second.until_event(Problem)
         assert problem.fatal
         assert "one more would make all of them stutter" in problem.message
+        engine.gate.set()
         await first.fill()

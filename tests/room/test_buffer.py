@@ -75,7 +75,7 @@ def script(rng: random.Random) -> list[list[Any]]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_it_decides_as_the_bots_does(page: Page, seed: int) -> None:
-    steps = script(random.Random(seed))
+    steps = script(random.Random(seed))  # noqa: S311 - what happens when
     buffer = JitterBuffer()
     decided = []
     for what, place in steps:
@@ -106,4 +106,7 @@ def test_an_outage_is_neither_a_click_nor_a_hole(page: Page) -> None:
     step = 2 * np.pi * hertz / SAMPLE_RATE * level / 32_768
     assert np.abs(np.diff(sound)).max() < 2 * step
     loudness = np.sqrt((sound.reshape(-1, FRAME_SAMPLES) ** 2).mean(axis=1))
-    assert loudness.min() > 0.6 * loudness.max()
+    usual = np.median(loudness)  # where the music comes back the two may be in step, or out of it
+    assert 0.5 * usual < loudness.min() <= loudness.max() < 1.5 * usual
+    held = loudness[200:340]
+    assert np.abs(held / usual - 1).max() < 0.1  # while it holds nothing swells or sinks
