@@ -3,7 +3,6 @@
 Run by ``benchmarks.room`` as a process of its own. A change of mood is another place in the recording.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -99,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -60,9 +60,9 @@ def test_the_file_tree_is_the_one_there_is() -> None:
     drawn: set[str] = set()
     folder = ""
     for line in section("Architecture").splitlines():
-        if heading := re.fullmatch(r" {4}([\w/]+)/", line):
+        if heading := re.fullmatch(r" {4}([\w/]+)/(?: {2,}\S.*)?", line):
             folder = heading[1]
-        elif entry := re.fullmatch(r" {6}(\w+\.py) {2,}\S.*", line):
+        elif entry := re.fullmatch(r" {6}([\w-]+\.\w+) {2,}\S.*", line):
             drawn.add(f"{folder}/{entry[1]}")
     # Packages' own __init__.py hold a sentence and nothing else.
     there = {
@@ -71,6 +71,7 @@ def test_the_file_tree_is_the_one_there_is() -> None:
         for path in (ROOT / folder).glob("*.py")
         if path.name != "__init__.py"
     }
+    there |= {f"generator/page/{path.name}" for path in (ROOT / "generator/page").iterdir()}
     assert drawn == there, "README's file tree: a line for each file, and no other"
 
 

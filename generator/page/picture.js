@@ -10,6 +10,7 @@ import { BANDS, Mel } from "./mel.js";
 import { nameOf } from "./names.js";
 
 const NOW = 0.78; // of the width
+const DRAW_MILLISECONDS = 30; // between two pictures: a phone at the table has to last the evening
 const STRIP = 34; // CSS pixels above the spectrogram, for chords
 const INK = "#f2efe9";
 const FAINT = "#9d99a8";
@@ -36,8 +37,12 @@ export class Picture {
     this.landingHeard = null;
     new ResizeObserver(() => this.fit()).observe(canvas);
     this.fit();
-    const draw = () => {
-      this.draw();
+    let drawn = 0;
+    const draw = (time) => {
+      if (time - drawn >= DRAW_MILLISECONDS) {
+        drawn = time;
+        this.draw();
+      }
       requestAnimationFrame(draw);
     };
     requestAnimationFrame(draw);
