@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, Page
 
 from benchmarks.report import finish, note, parser
 from generator.moods import MOODS
-from generator.protocol import FRAME_SECONDS
-from tests.room.chromium import chromium, heard, longest_gap, until, visitor
+from generator.protocol import FRAME_SECONDS, SAMPLE_RATE
+from tests.room.chromium import chromium, until, visitor
 
 WATCH: Final = Path(__file__).with_name("watched_page.js")
 FULL: Final = "one more would make all of them stutter"
@@ -83,7 +83,7 @@ def measure(browser: Browser, address: str, options: argparse.Namespace) -> dict
             "held_seconds": [(late["held"] - early["held"]) * FRAME_SECONDS for early, late in spans],
             "heard_seconds": [(late["frames"] - early["frames"]) * FRAME_SECONDS for early, late in spans],
             "behind_seconds": [late["behind"] for late in after],
-            "longest_gap_seconds": [] if options.live else [longest_gap(heard(page)) for page in pages],
+            "longest_gap_seconds": [] if options.live else [page.evaluate("ear.gap") / SAMPLE_RATE for page in pages],
         }
 
 

@@ -36,7 +36,8 @@ def chromium() -> Iterator[Browser]:
     path = executable()
     if path is None:
         pytest.skip(MISSING)
-    flags = ["--no-sandbox"] if os.getuid() == 0 else []
+    # Without a GPU its emulation would take more of the processor than all else together.
+    flags = ["--disable-gpu", *(["--no-sandbox"] if os.getuid() == 0 else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         yield browser

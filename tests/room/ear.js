@@ -3,8 +3,10 @@
 {
   const connect = AudioNode.prototype.connect;
   const parts = [];
+  let [silent, began] = [0, false];
   window.ear = {
     samples: 0,
+    gap: 0, // samples of the longest silence after the first sound
     tape() {
       const bytes = new Uint8Array(4 * window.ear.samples);
       let place = 0;
@@ -25,6 +27,11 @@
         ear.port.onmessage = ({ data }) => {
           parts.push(data);
           window.ear.samples += data.length;
+          for (const value of data) {
+            silent = Math.abs(value) > 0.003 ? 0 : silent + (began ? 1 : 0);
+            began ||= Math.abs(value) > 0.003;
+            window.ear.gap = Math.max(window.ear.gap, silent);
+          }
         };
         connect.call(this, ear);
         connect.call(ear, target); // which it gives nothing; but what leads nowhere is not asked
