@@ -192,7 +192,7 @@ export class Line {
     this.retryAt = now() + wait;
     setTimeout(() => this.retryAt !== null && this.check(0), 1000 * wait + 10); // where nothing is heard that could tick
     const found = reason === null ? await this.why() : { reason, code };
-    this.listener.away(found.reason, found.code);
+    if (!this.connected) this.listener.away(found.reason, found.code); // it may be back before the reason is known
   }
 
   /** What a browser does not tell of a WebSocket that failed, it tells of a request. */

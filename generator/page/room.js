@@ -7,6 +7,7 @@ import { LockScreen, Wakefulness } from "./awake.js";
 import { Desk, MOODS } from "./desk.js";
 import { Keep } from "./keep.js";
 import { LEAD_FRAMES, Line, askFor } from "./line.js";
+import { recall, remember } from "./memory.js";
 import { Models } from "./models.js";
 import { fromFragment, toFragment } from "./moment.js";
 import { nameOf } from "./names.js";
@@ -24,7 +25,7 @@ const find = (id) => document.getElementById(id);
 
 class Room {
   constructor() {
-    this.token = localStorage.getItem(TOKEN_KEY) ?? "";
+    this.token = recall(TOKEN_KEY) ?? "";
     this.moment = fromFragment(location.hash);
     this.seed = this.moment?.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] % (MAX_SEED + 1);
     this.playing = false;
@@ -54,7 +55,7 @@ class Room {
 
   listen() {
     find("pause").onclick = () => (this.line === null ? this.ask() : this.play(!this.playing));
-    find("volume").value = localStorage.getItem(VOLUME_KEY) ?? find("volume").value;
+    find("volume").value = recall(VOLUME_KEY) ?? find("volume").value;
     find("volume").oninput = () => this.setVolume();
     find("keep").onclick = () => this.save();
     find("link").onclick = () => this.share();
@@ -92,7 +93,7 @@ class Room {
   /** @param {string} token */
   async enter(token) {
     this.token = token.trim();
-    localStorage.setItem(TOKEN_KEY, this.token);
+    remember(TOKEN_KEY, this.token);
     find("door").close();
     if (!(await this.meet())) return;
     this.say(this.line === null ? "Press a mood, and the music begins." : "");
@@ -137,7 +138,7 @@ class Room {
 
   setVolume() {
     const { value } = find("volume");
-    localStorage.setItem(VOLUME_KEY, value);
+    remember(VOLUME_KEY, value);
     this.sound.setVolume((Number(value) / 100) ** 2); // as the ear has it
   }
 

@@ -53,7 +53,7 @@ export class Sound {
   /** @param {boolean} playing */
   play(playing) {
     this.playing = playing;
-    this.node.port.postMessage({ play: playing });
+    this.node?.port.postMessage({ play: playing }); // pressed again before the sound has begun: it will be told then
     this.wake();
   }
 
