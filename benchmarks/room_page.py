@@ -11,7 +11,7 @@ from benchmarks.room import serving
 from tests.room.chromium import PHONE, chromium, until, until_text, visitor
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
-DESK: Final = {"width": 1280, "height": 1130}
+DESK: Final = {"width": 1280, "height": 1070}
 PLAY_SECONDS: Final = 13.0
 
 

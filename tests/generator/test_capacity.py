@@ -33,7 +33,7 @@ def test_what_is_measured_counts_and_a_hiccup_does_not() -> None:
     for _ in range(40):
         capacity.measure(4.0, 2.0)
     assert capacity.claim() is not None  # nobody is sent away, but nobody is let in before there is room
-    for _ in range(5):
+    for _ in range(capacity.open):
         capacity.release()
     assert let_in(capacity) == 1
 
