@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Final, Protocol, Self
 
 from generator.errors import GeneratorError
 from generator.metrics import Metrics
 from generator.moods import MOODS
-from generator.protocol import Controls
+from generator.protocol import FRAME_SECONDS, Controls
 from generator.session import Engine
 from generator.worker import Priority, Worker
 
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 #: The first window knows nothing of any other, and the second continues it: there is no third kind.
 TRIAL_WINDOWS: Final = 2
+#: Times what its frames last that the second may take: the trial has half of the cores where the tables' windows are
+#: made on the others, so what takes longer is slower than real time by itself.
+SLOWEST: Final = 2.0
 
 
 class Player(Engine, Protocol):
@@ -39,7 +43,9 @@ class Exchange:
     its first window, and every table would have to wait for it.
     """
 
-    def __init__(self, player: Player, model: str, load: Load, metrics: Metrics) -> None:
+    def __init__(
+        self, player: Player, model: str, load: Load, metrics: Metrics, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         """Nothing is exchanged yet.
 
         Args:
@@ -47,8 +53,9 @@ class Exchange:
             model: name or path of what it plays.
             load: makes a player of a model's name or path, or raises a :class:`GeneratorError`.
             metrics: counts what is asked for.
+            clock: seconds, by which it is known how long a window takes.
         """
-        self._player, self._model, self._load, self._metrics = player, model, load, metrics
+        self._player, self._model, self._load, self._metrics, self._clock = player, model, load, metrics, clock
         self._loader = Worker("models")
         self._one_at_a_time = asyncio.Lock()
         self._again = asyncio.Event()
@@ -104,7 +111,16 @@ class Exchange:
         other = self._load(model)
         stream = other.stream(0, Controls(MOODS[0]))
         for _ in range(TRIAL_WINDOWS):
-            stream.advance()
+            begun = self._clock()
+            chunk = stream.advance()
+            took = self._clock() - begun
+        lasts = len(chunk.frames) * FRAME_SECONDS
+        # Of the last window only: the first also does what is done but once.
+        if took > SLOWEST * lasts:
+            raise ExchangeError(
+                f"{model}: makes {lasts:.1f} s of music in {took:.1f} s on this machine and would starve the tables; "
+                "give one that is faster"
+            )
         return other
 
     def _refusal(self, model: str, error: Exception) -> ExchangeError:

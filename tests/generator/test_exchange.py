@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from generator.config import ModelConfig
 from generator.engine import Engine, State, Window
 from generator.exchange import TRIAL_WINDOWS, Exchange, ExchangeError
 from generator.metrics import Metrics
+from generator.protocol import FRAME_SECONDS
 from generator.stream import Player
 from tests.generator.test_stream import SAD
 from tests.generator.test_stream_exchange import engine, spied
@@ -28,8 +30,13 @@ def load(model: str) -> Player:
 
 
 @asynccontextmanager
-async def exchanging(player: Player, load: Callable[[str], Player], model: str = "first") -> AsyncIterator[Exchange]:
-    exchange = Exchange(player, model, load, Metrics())
+async def exchanging(
+    player: Player,
+    load: Callable[[str], Player],
+    model: str = "first",
+    clock: Callable[[], float] = time.perf_counter,
+) -> AsyncIterator[Exchange]:
+    exchange = Exchange(player, model, load, Metrics(), clock)
     exchange.start()
     try:
         yield exchange
@@ -148,6 +155,26 @@ async def test_a_good_checkpoint_is_tried_off_the_loop_and_plays(tmp_path: Path)
     assert stream.engine.name == "new"
 
 
+@pytest.mark.parametrize(("paces", "taken"), [([99.0, 1.9], True), ([0.1, 2.1], False)], ids=["slow start", "slow"])
+async def test_a_model_that_would_starve_the_tables_is_refused(paces: list[float], taken: bool) -> None:
+    """Each window of the trial takes so many times what its new frames last; the first also warms up."""
+    lasts = engine().new_frames * FRAME_SECONDS
+    ends = [lasts * pace for pace in accumulate(paces)]
+    readings = iter([0.0, ends[0], ends[0], ends[1]])
+    player = Player(engine())
+    old = player.engine
+    async with exchanging(player, lambda _model: Player(engine()), clock=lambda: next(readings)) as exchange:
+        if taken:
+            await exchange.play("slow")
+        else:
+            sentence = (
+                rf"slow: makes {lasts:.1f} s of music in {2.1 * lasts:.1f} s on this machine .* one that is faster"
+            )
+            with pytest.raises(ExchangeError, match=sentence):
+                await exchange.play("slow")
+    assert (player.engine is not old) == taken
+
+
 async def test_the_model_is_read_again_from_where_it_came(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     first = write(tmp_path / "first.safetensors", replace(TINY, name="one"))
@@ -222,3 +249,24 @@ async def test_many_hangups_while_one_is_obeyed_are_one_more() -> None:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         assert asked == ["first", "first"]
+
+
+async def test_a_hangup_while_a_model_is_loaded_reads_that_model_again() -> None:
+    gate, asked = threading.Event(), list[str]()
+
+    def held(model: str) -> Player:
+        asked.append(model)
+        assert gate.wait(20)
+        return Player(engine())
+
+    async with exchanging(Player(engine()), held) as exchange, asyncio.timeout(10):
+        wish = asyncio.create_task(exchange.play("new"))
+        while not asked:  # noqa: ASYNC110 - another thread
+            await asyncio.sleep(0.01)
+        exchange.reload()
+        await asyncio.sleep(0.05)  # the hangup is heard
+        gate.set()
+        await wish
+        while counted(exchange) != {"taken": 2}:  # noqa: ASYNC110 - nor does a counter tell
+            await asyncio.sleep(0.01)
+    assert asked == ["new", "new"]
