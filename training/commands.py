@@ -55,18 +55,24 @@ def _add_train(subparsers: "Subparsers", say: Say, epilog: str) -> None:
 def _train(args: argparse.Namespace, say: Say) -> int:
     from dataclasses import replace
 
+    from training.errors import PresetError
     from training.loop import Bounds, train
     from training.presets import find_preset, tuning, with_crop, with_widths
 
     start = None if args.start is None else _start(args.start)
     config = find_preset(args.preset) if start is None else tuning(start.config)
+    if args.widths and start is not None:
+        raise PresetError(
+            "--widths is for a new model; leave it out, since one that begins --from another has its widths"
+        )
     if args.widths:
         config = with_widths(config, args.widths)
     if args.crop:
         config = with_crop(config, args.crop)
     if args.batch:
         config = replace(config, batch=args.batch)
-    folder = args.folder or RUNS / (config.model.name if start is None else f"{config.model.name}-tuned")
+    name = Path(config.model.name).name  # that of a file may be somebody else's, and no way out of RUNS
+    folder = args.folder or RUNS / (name if start is None else f"{name}-tuned")
     seconds = None if args.minutes is None else 60 * args.minutes
     progress = train(config, args.prepared, folder, Bounds(args.steps, seconds, args.epochs), say=say, start=start)
     say(f"{folder}: {progress.step} steps, {progress.samples} samples, {progress.seconds / 3600:.2f} hours of training")
@@ -76,11 +82,16 @@ def _train(args: argparse.Namespace, say: Say) -> int:
 
 
 def _start(model: str) -> "Checkpoint":
+    import torch
+
     from generator.checkpoint import CheckpointError, load_checkpoint
+    from generator.engine import Engine
     from training.errors import PresetError
 
     try:
-        return load_checkpoint(model)
+        checkpoint = load_checkpoint(model)
+        Engine(checkpoint, torch.device("cpu"))  # what can't be played can't be learnt from either
+        return checkpoint
     except CheckpointError as error:
         raise PresetError(f"--from: {error}") from error
 
