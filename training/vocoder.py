@@ -73,8 +73,8 @@ class Pieces:
 
     def spread(self, count: int) -> Tensor:
         """``count`` pieces or fewer, evenly over all tracks, always the same ones."""
-        step = max(1, len(self.where) // count)
-        return self.draw(np.arange(0, len(self.where), step)[:count], np.random.default_rng(0))
+        clips = np.linspace(0, len(self.where) - 1, min(count, len(self.where))).astype(np.int64)
+        return self.draw(clips, np.random.default_rng(0))
 
 
 class VocoderRun:
@@ -267,7 +267,9 @@ def train_vocoder(
 
 def _loop(run: VocoderRun, seconds: float, progress_bar: bool) -> None:
     progress = run.progress
+    # Pieces and noise depend on the step at which this call began, so a resumed run doesn't see its start again.
     random = np.random.default_rng(progress.step)
+    torch.manual_seed(progress.step)
     run.probe()
     log.append(run.folder, {"event": "start", "step": progress.step, "bf16": run.bf16, "device": run.device.type})
     saved = validated = last = time.monotonic()
