@@ -40,6 +40,18 @@ def test_untrained_it_is_the_mel_drawn_out() -> None:
     assert ((made @ FILTERS).log() - wanted).abs().mean() < 0.05
 
 
+def test_bins_that_no_band_covers_sound_too() -> None:
+    made = AmplitudeNet(SMALL)
+    assert made.outside.any()
+    assert (made(log_mel())[..., made.outside == 1] > 0).all()
+
+
+def test_a_mel_that_is_a_straight_line_is_drawn_out_to_that_line() -> None:
+    places = torch.arange(len(FILTERS))
+    centre = (FILTERS * places[:, None]).sum(0) / FILTERS.sum(0)
+    assert torch.allclose(centre @ module._drawn_out(FILTERS), places.clamp(centre[0], centre[-1]), atol=1e-3)
+
+
 def test_whatever_it_has_learnt_the_mel_is_that_which_was_asked_for() -> None:
     wanted, made = log_mel(), network()
     assert ((made(wanted) @ FILTERS).log() - wanted).abs().mean() < 0.1
