@@ -134,7 +134,7 @@ class DiffusionConfig:
         residual: deviation of what a network that predicts x₀ can't tell of it however little the noise; where the
             noise is less than that, x_t itself is the better witness (see ``diffusion.clean_from``). 0 trusts the
             network alone.
-        warp: power of the sampler's times; above 1 its steps are shorter towards the clean end.
+        warp: power of the ``cosine`` sampler's times; above 1 its steps are shorter towards the clean end.
     """
 
     schedule: Schedule
@@ -167,6 +167,8 @@ class DiffusionConfig:
             raise ConfigError("a process that ends at zero has two steps or more")
         if self.schedule == "cosine" and (self.reading != "step" or self.power != 1 or self.zero_terminal):
             raise ConfigError("only the paper's schedule has a reading, a power and an end of its own")
+        if self.schedule == "paper" and self.warp != 1:
+            raise ConfigError("only the cosine schedule's times can be warped")
         if self.bound is not None:
             _need_number("bound", self.bound)
             if self.bound <= 0:

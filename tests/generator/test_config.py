@@ -135,6 +135,7 @@ def test_a_prefix_is_whole_patches_and_shorter_than_the_window(prefix: int) -> N
         {"power": float("nan")},
         {"zero_terminal": 1},
         {"zero_terminal": True, "steps": 1},
+        {"warp": 1.6},
         {"schedule": "cosine", "power": 2.0},
         {"schedule": "cosine", "reading": "cumulative"},
         {"schedule": "cosine", "zero_terminal": True},

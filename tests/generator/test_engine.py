@@ -1,5 +1,6 @@
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -220,10 +221,23 @@ def test_steps_can_be_chosen_up_to_what_the_papers_process_has() -> None:
     assert np.isfinite(paper.window(paper.beginning(), FIGHT, 1).sound).all()
 
 
-def test_an_engine_is_loaded_from_a_file(tmp_path: object) -> None:
-    from pathlib import Path
+def test_the_samplers_times_are_warped_as_the_model_says() -> None:
+    config = replace(TINY, diffusion=replace(TINY.diffusion, steps=4, warp=2.0))
+    assert Engine(tiny_checkpoint(config), CPU).times.tolist() == [1, 0.5625, 0.25, 0.0625, 0]
 
-    path = Path(str(tmp_path)) / "m.safetensors"
+
+def test_a_file_that_is_written_over_leaves_the_engine_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_checkpoint(path, tiny_checkpoint())
+    engine = load_engine(str(path), device="cpu")
+    with path.open("r+b") as file:  # in place, as `cp` does it
+        file.write(bytes(path.stat().st_size))
+    assert engine.statistics is not None
+    assert np.array_equal(engine.statistics, plan_statistics().numpy())
+
+
+def test_an_engine_is_loaded_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
     save_checkpoint(path, tiny_checkpoint())
     engine = load_engine(str(path), device="cpu", steps=1)
     assert (engine.name, engine.steps) == ("tiny", 1)
