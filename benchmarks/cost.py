@@ -17,7 +17,7 @@ import aiohttp
 
 from benchmarks.cost_picture import draw
 from benchmarks.line import Line, fit
-from benchmarks.report import finish, note, parser
+from benchmarks.report import finish, gpu_name, note, parser
 from benchmarks.served import Service, listen, serving
 from generator.moods import MOODS
 from generator.protocol import Open
@@ -108,7 +108,7 @@ def look(lengths: Sequence[Point], streams: Sequence[Point]) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, show, and draw if a picture was asked for."""
     options = _parse(arguments)
-    gpu = _gpu(options.device)
+    gpu = gpu_name(options.device)
     lengths, streams = asyncio.run(measure(options))
     figures = look(lengths, streams) | {"device": gpu or "the CPU"}
     held, most = figures["streams_held"], figures["most_streams_that_kept_up"]
@@ -148,17 +148,6 @@ def _compute(points: Sequence[Point]) -> str:
 
 def _alike(points: Sequence[Point]) -> list[tuple[float, list[Point]]]:
     return [(asked, [p for p in points if p.asked == asked]) for asked in dict.fromkeys(p.asked for p in points)]
-
-
-def _gpu(device: str | None) -> str | None:
-    """The name of the GPU that the service will take."""
-    import torch  # nothing else here needs it
-
-    if device != "cpu" and torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    if device == "cuda":
-        raise SystemExit("there is no GPU here that torch can use: leave --device out")
-    return None
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.architectures import Part, Peer, audio_diffusion, musicgen, need_libraries, riffusion
 from benchmarks.realtime import measure_windows
-from benchmarks.report import finish, note, parser
+from benchmarks.report import finish, gpu_name, note, parser
 from generator.device import pick_device, precision
 from generator.engine import Engine, load_engine
 from generator.protocol import FRAME_SECONDS
@@ -171,6 +171,7 @@ def table(results: Sequence[Result]) -> list[tuple[str, str]]:
 def main(arguments: list[str] | None = None) -> None:
     """Measure Bardcast and each peer in turn."""
     options = _parse(arguments)
+    gpu = gpu_name(options.device)
     need_libraries()
     device = torch.device(options.device) if options.device else pick_device()
     torch.manual_seed(options.seed)
@@ -182,7 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
             results.append(thread.submit(measure_peer, name, device, options.seconds, options.steps).result())
             gc.collect()
     figures: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": gpu or "cpu",
         "results": [asdict(result) | {"real_time_factor": result.factor} for result in results],
     }
     finish("Peers", options, table(results), figures)

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import torch
 
-from benchmarks.report import finish, note, parser, peak_rss, spread
+from benchmarks.report import finish, gpu_name, note, parser, peak_rss, spread
 from benchmarks.served import listen, serving
 from generator.engine import Engine, load_engine
 from generator.moods import MOODS
@@ -75,9 +75,9 @@ def measure_windows(engine: Engine, windows: int, seed: int) -> Figures:
     }
 
 
-async def measure_service(model: str, threads: int | None, windows: int, seed: int) -> Figures:
+async def measure_service(model: str, threads: int | None, device: str | None, windows: int, seed: int) -> Figures:
     """The same as a service: how long it takes to start and to open a stream, and its peak of memory."""
-    async with serving(model, threads=threads) as service, aiohttp.ClientSession() as session:
+    async with serving(model, threads=threads, device=device) as service, aiohttp.ClientSession() as session:
         cold = await listen(session, service.url, Open(MOODS[0], seed), bool)
         warm = await listen(session, service.url, Open(MOODS[1], seed + 1), lambda paces: len(paces) > windows)
         return {
@@ -92,13 +92,16 @@ async def measure_service(model: str, threads: int | None, windows: int, seed: i
 def main(arguments: list[str] | None = None) -> None:
     """Measure in this process, then as a service."""
     options = _parse(arguments)
+    gpu_name(options.device)  # says so where there is none
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     engine = load_engine(options.model, options.device)
     # On a thread of its own, as the service does it: OpenMP waits less eagerly there, which matters on a busy machine.
     with ThreadPoolExecutor(1) as thread:
         alone = thread.submit(measure_windows, engine, options.windows, options.seed).result()
-    service = asyncio.run(measure_service(options.model, options.threads, options.windows, options.seed))
+    service = asyncio.run(
+        measure_service(options.model, options.threads, options.device, options.windows, options.seed)
+    )
     factor = alone["real_time_factor"]
     rows = [
         ("window", f"{alone['window_audio_seconds']:.2f} s of music, {options.windows} of them"),

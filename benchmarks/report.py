@@ -31,6 +31,17 @@ def parser(description: str, *, model: bool = True) -> argparse.ArgumentParser:
     return made
 
 
+def gpu_name(device: str | None) -> str | None:
+    """The name of the GPU that ``--device`` means, if it means one."""
+    import torch  # not every benchmark needs it
+
+    if device != "cpu" and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    if device == "cuda":
+        raise SystemExit("there is no GPU here that torch can use: leave --device out")
+    return None
+
+
 def finish(
     title: str, options: argparse.Namespace, rows: Sequence[tuple[str, str]], figures: Mapping[str, Any]
 ) -> None:

@@ -125,6 +125,8 @@ def main(arguments: list[str] | None = None) -> None:
         compared = inversions(mel, path)
     manifest = load_manifest(options.prepared)
     waves = [_wave(manifest, track, mel.config) for track in manifest.of("validation")]
+    if not waves:
+        raise SystemExit(f"{options.prepared}: no recording is held out to measure on; prepare two or more in a mood")
     figures = measure(compared, waves, mel, options.seed)
     rows = [("held-out tracks", str(len(waves)))]
     rows += [

@@ -1,11 +1,13 @@
 """The benchmarks tell the truth: on signals of which it is known, and on a table where each mood is one pitch."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import report, table
+from benchmarks import cost, peers, realtime, report, table
 from bot.fake import FakeGenerator
 from tests.bot.conftest import pitch
 from tests.discord_server.rtp import FRAME_SAMPLES
@@ -21,6 +23,25 @@ def test_figures_are_kept_with_the_machine_and_the_model(tmp_path: Path, capsys:
     assert kept["figures"] == {"figure": 1.0}
     assert kept["options"]["seed"] == 0
     assert "model.safetensors" in kept["machine"]["model"]
+
+
+@pytest.mark.parametrize("main", [cost.main, peers.main, realtime.main], ids=["cost", "peers", "realtime"])
+def test_a_gpu_that_is_not_there_is_said(main: Callable[[list[str]], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="no GPU here that torch can use: leave --device out"):
+        main(["--device", "cuda"])
+
+
+async def test_the_service_computes_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class StartedError(Exception): ...
+
+    def started(model: str, *, threads: int | None, device: str | None) -> None:
+        raise StartedError(model, threads, device)
+
+    monkeypatch.setattr(realtime, "serving", started)
+    with pytest.raises(StartedError) as told:
+        await realtime.measure_service("bard", 2, "cpu", 1, 0)
+    assert told.value.args == ("bard", 2, "cpu")
 
 
 async def test_an_evening_is_measured_by_what_was_heard() -> None:

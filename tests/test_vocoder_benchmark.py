@@ -1,5 +1,7 @@
 """The vocoder's figures mean what they say."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from generator.amplitude import shipped_network
 from generator.config import BARD_MEL
 from generator.mel import Mel
 from generator.vocoder import GriffinLim
+from tests.training.small_run import prepare_small
 
 MEL = Mel(BARD_MEL)
 EVERY = pytest.mark.parametrize("resolution", RESOLUTIONS, ids=lambda resolution: str(resolution[0]))
@@ -72,3 +75,9 @@ def test_the_network_that_ships_is_nearer_than_the_filter_bank() -> None:
     compared = {"bank": GriffinLim(MEL), "network": GriffinLim(MEL, shipped_network(BARD_MEL))}
     found = measure(compared, [music(seed) for seed in range(3)], MEL, 0)
     assert found["network"]["stft_distance"] < found["bank"]["stft_distance"]
+
+
+def test_a_folder_that_holds_nothing_out_is_said_to(tmp_path: Path) -> None:
+    prepared = prepare_small(tmp_path / "prepared", sides=("train",))
+    with pytest.raises(SystemExit, match="no recording is held out to measure on"):
+        vocoder.main(["--prepared", str(prepared)])
