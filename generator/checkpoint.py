@@ -45,7 +45,7 @@ class Checkpoint:
 
     Attributes:
         config: what the model is.
-        tensors: by name, dotted by part: ``network.``, ``mel.``, ``vocoder.``, ``plan.``.
+        tensors: by name, dotted by part: ``network.``, ``mel.``, ``plan.``.
     """
 
     config: ModelConfig

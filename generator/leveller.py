@@ -16,7 +16,7 @@ from generator.protocol import FRAMES_PER_SECOND
 
 Array = NDArray[np.float64]
 
-STEP: Final = FRAMES_PER_SECOND // 2  #: frames between two points of a gain's curve
+POINT_FRAMES: Final = FRAMES_PER_SECOND // 2  #: between two points of a gain's curve
 #: Frames over which loudness is momentary, and short-term (EBU Tech 3341); and a span between them.
 MOMENTARY: Final = round(MOMENTARY_SECONDS * FRAMES_PER_SECOND)
 SECOND: Final = FRAMES_PER_SECOND
@@ -50,9 +50,9 @@ class Leveller:
             intensity: of the music, 1 to 5.
 
         Returns:
-            [points], dB, at the seam and every ``STEP`` frames after it, past the last frame.
+            [points], dB, at the seam and every ``POINT_FRAMES`` frames after it, past the last frame.
         """
-        points = np.arange(-(-len(fresh) // STEP) + 1) * STEP
+        points = np.arange(-(-len(fresh) // POINT_FRAMES) + 1) * POINT_FRAMES
         distance = self.target - _short_term(fresh, points)
         gain = np.clip(self.firmness * distance + self.push * (intensity - 3), -self.reach, self.reach)
         if len(heard):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from generator.bars import bars
 from generator.composer import COLUMN_FRAMES
 from generator.engine import BLIND_OVERLAP, Engine, Sound, State, Window
-from generator.leveller import SHORT_TERM, STEP, Leveller
+from generator.leveller import POINT_FRAMES, SHORT_TERM, Leveller
 from generator.loudness import powers
 from generator.moods import MOODS
 from generator.protocol import AHEAD_FRAMES, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Bar, Controls, Transition
@@ -224,7 +224,7 @@ class Stream:
         if len(fresh):
             intensity = self._section_at(splice).intensity(splice)
             curve = self._leveller.curve(heard if kept else heard[:0], fresh, intensity)
-            kept += [(splice + fade + STEP * number, float(gain)) for number, gain in enumerate(curve)]
+            kept += [(splice + fade + POINT_FRAMES * number, float(gain)) for number, gain in enumerate(curve)]
         self._levels = kept
 
     def _forget(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, Self
 
 from generator.config import (
     BARD,
+    GROUPS,
     PAPER_DENOISE,
     PAPER_DENOISE_COSINE,
     PAPER_DENOISE_FIXED,
@@ -17,7 +18,6 @@ from generator.config import (
 from training.errors import PresetError
 
 WARM_UP: Final = 200  #: steps of ``inverse-sqrt``
-GROUPS: Final = 8  #: of every normalisation, so widths are multiples
 TUNING: Final = 0.6  #: of the learning rate, where the weights are learnt already
 TUNING_EPOCHS: Final = 10
 

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from generator.engine import Sound, State, Window
-from generator.leveller import SHORT_TERM, STEP, Leveller
+from generator.leveller import POINT_FRAMES, SHORT_TERM, Leveller
 from generator.loudness import lufs
 from generator.moods import MOODS, Mood
 from generator.protocol import FRAME_SAMPLES, FRAMES_PER_SECOND, Controls
@@ -104,7 +104,7 @@ def test_a_gain_is_a_number_within_reach_whatever_is_played(
     curve = Leveller(reach=reach).curve(np.repeat(heard, 7), np.repeat(fresh, 7), intensity)
     assert np.isfinite(curve).all()
     assert np.abs(curve).max() <= reach
-    assert (len(curve) - 1) * STEP >= 7 * len(fresh) > (len(curve) - 2) * STEP
+    assert (len(curve) - 1) * POINT_FRAMES >= 7 * len(fresh) > (len(curve) - 2) * POINT_FRAMES
 
 
 @pytest.mark.parametrize("beat", [20, 30, 50], ids="{} frames".format)
