@@ -4,9 +4,14 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.discord_server import DiscordServer
+
+# A machine that has other things to do is slow, and nothing is wrong with the test.
+settings.register_profile("bardcast", deadline=None)
+settings.load_profile("bardcast")
 
 
 def pytest_configure(config: pytest.Config) -> None:
