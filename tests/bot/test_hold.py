@@ -35,7 +35,7 @@ def test_alike_sounds_do_not_swell_and_unlike_ones_keep_their_level() -> None:
     assert float(np.sqrt(np.mean(middle**2))) == pytest.approx(3_000, rel=0.03)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(hertz=st.floats(60, 2_000), samples=st.integers(1_920, 6 * SAMPLE_RATE), piece=st.sampled_from([480, 960, 1000]))
 def test_a_sine_goes_on_without_a_jump(hertz: float, samples: int, piece: int) -> None:
     heard = sine(hertz, samples)

@@ -149,7 +149,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(steps=STEPS, shuffle=st.randoms(use_true_random=False))
 def test_whatever_arrives_no_frame_is_missing_and_nothing_jumps(steps: list[Step], shuffle: random.Random) -> None:
     """Runs of frames at any place, replaced, out of order, late, with gaps, from new streams of another phase."""

@@ -149,7 +149,7 @@ class RememberedGuilds(RuleBasedStateMachine):
 
 
 TestRememberedGuilds = RememberedGuilds.TestCase
-TestRememberedGuilds.settings = settings(max_examples=10, stateful_step_count=12, deadline=None)
+TestRememberedGuilds.settings = settings(max_examples=10, stateful_step_count=12)
 
 WRITER: Final = """
 import asyncio, sys

@@ -10,7 +10,7 @@ CHANNEL = 77
 FRAME = b"an Opus packet"
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(moves=st.lists(st.integers(1, 5), min_size=2, max_size=9))
 async def test_who_is_there_hears_the_others_and_nobody_else_does(moves: list[int]) -> None:
     """Each move is somebody's who comes or, if there, goes."""

@@ -17,7 +17,7 @@ from generator.moods import MOODS
 from generator.network import make_network
 from tests.generator.tiny import CPU, TINY, TINY_PAPER, tiny_checkpoint
 
-AGAIN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+AGAIN = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ controls = st.builds(Controls, st.sampled_from(MOODS), st.integers(1, 5))
     moods=st.lists(controls, min_size=1, max_size=3),
 )
 @example(levels=[0.0, 0.0], softly=5.0, moods=[TOWN])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_over_no_seam_does_loudness_step_by_three_units(
     levels: list[float], softly: float, moods: list[Controls]
 ) -> None:

@@ -42,7 +42,7 @@ def inputs(bands: int = 16, frames: int = 32, batch: int = 2) -> tuple[Tensor, T
     return torch.randn(batch, bands, frames, generator=random), torch.full((batch,), 0.5), torch.arange(batch)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(rows=st.integers(1, 4), columns=st.integers(1, 6))
 def test_what_goes_in_comes_out_as_large(network: PaperUNet, rows: int, columns: int) -> None:
     x, t, mood = inputs(8 * rows, 8 * columns)

@@ -631,7 +631,7 @@ async def test_no_garbage_ends_the_process_or_harms_another_table() -> None:
                         await client.socket.send(message)
                     await client.take()
 
-        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=40, suppress_health_check=list(HealthCheck))
         @given(garbage)
         def attack(messages: list[str | bytes]) -> None:
             asyncio.run_coroutine_threadsafe(throw(messages), loop).result(20)

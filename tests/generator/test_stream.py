@@ -99,7 +99,7 @@ steps = st.one_of(
 
 @BLIND
 @given(script=st.lists(steps, max_size=12), start=st.sampled_from([0, 123, MAX_FRAME_INDEX]), volume=st.floats(0, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_whatever_is_asked_frames_are_whole_in_a_row_and_never_clipped(
     blind: bool, script: list[tuple[object, ...]], start: int, volume: float
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_change_that_comes_too_late_for_its_window_leaves_the_level_as_it_was(
 
 
 @given(script=st.lists(steps, max_size=8), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_same_requests_get_the_same_stream(script: list[tuple[object, ...]], seed: int) -> None:
     def play() -> tuple[list[Chunk], list[int]]:
         engine, chunks = ToneEngine(), []
@@ -180,7 +180,7 @@ def test_every_window_has_a_seed_of_its_own_and_another_stream_others() -> None:
 
 
 @given(ear=st.integers(0, 300), ahead=st.integers(1, 400))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_state_is_what_was_heard_in_whole_columns(ear: int, ahead: int) -> None:
     engine = ToneEngine(prefix=40)
     client = begin(engine)
@@ -221,7 +221,7 @@ def test_blind_windows_are_told_nothing() -> None:
 
 @BLIND
 @given(ear=st.integers(0, 800), intensity=st.integers(1, 5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_change_lands_on_the_first_beat_that_can_be_reached(blind: bool, ear: int, intensity: int) -> None:
     engine = ToneEngine(blind)
     client = begin(engine, Controls(Mood("town"), intensity))
@@ -363,7 +363,7 @@ def test_before_anything_sounds_there_is_nothing_to_turn_from_slowly() -> None:
 
 
 @given(into=st.integers(0, 700), way=transitions)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_change_in_the_middle_of_a_slow_one_goes_to_the_newest(into: int, way: Transition) -> None:
     engine = ToneEngine()
     client = begin(engine)
@@ -438,7 +438,7 @@ def test_windows_join_without_a_trace() -> None:
 
 @BLIND
 @given(ear=st.integers(60, 300), late=st.integers(0, 60), mood=st.sampled_from(MOODS))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_splice_neither_clicks_nor_jumps_in_loudness(blind: bool, ear: int, late: int, mood: Mood) -> None:
     engine = ToneEngine(blind)
     client = begin(engine, SAD)
@@ -487,7 +487,7 @@ def test_a_ramp_is_straight_and_begins_where_it_can_still_be_heard() -> None:
     turns=st.lists(st.tuples(st.integers(-30, 60), st.floats(0, 1)), min_size=1, max_size=12),
     volume=st.floats(0, 1),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_gain_never_jumps_however_the_knob_is_turned(turns: list[tuple[int, float]], volume: float) -> None:
     client = begin(ToneEngine(steady=True), volume=volume)
     ear = 40

@@ -123,7 +123,7 @@ steps = st.one_of(
 
 
 @given(first=kinds, script=st.lists(steps, max_size=16), start=st.sampled_from([0, 123]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_whatever_models_follow_one_another_each_sample_is_where_it_belongs(
     first: str, script: list[tuple[object, ...]], start: int
 ) -> None:

@@ -59,7 +59,7 @@ def test_a_short_sound_has_loudness_and_no_range() -> None:
     assert found.range == 0.0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(-40.0, 0.0), st.integers(0, 99))
 def test_a_gain_is_heard_to_the_decibel(gain: float, seed: int) -> None:
     noise = 0.1 * np.random.default_rng(seed).standard_normal(SAMPLE_RATE)

@@ -138,7 +138,7 @@ def test_level_of_a_sine_is_3_db_below_its_peak() -> None:
     assert defects.level(np.sin(2 * np.pi * 100 * TIME).astype(np.float32)) == pytest.approx(-3.01, abs=0.01)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 10_000), st.floats(-25.0, 5.0))
 def test_a_gain_changes_the_level_and_nothing_else(seed: int, gain: float) -> None:
     sound = tune(seed) + 0.01 * white(seed)

@@ -123,7 +123,7 @@ DISGUISES: dict[str, Callable[[Sound], Sound]] = {
 # --- what is compared ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(40, 100))
 def test_a_note_lies_in_its_band_and_its_pitch_class(note: int) -> None:
     hertz = 440 * 2 ** ((note - 69) / 12)
@@ -198,7 +198,7 @@ def correlations(
     return found
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(4, 30),

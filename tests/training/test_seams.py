@@ -63,7 +63,6 @@ def measured(sound: Sound, splices: Sequence[int] = SPLICES, fade: int = 0) -> S
 # --- where is measured -----------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 100 * SAMPLE_RATE), max_size=20),
     st.integers(7 * SAMPLE_RATE, 100 * SAMPLE_RATE),
@@ -104,7 +103,6 @@ def test_a_stream_without_room_is_a_sentence(beat: float | None) -> None:
         pseudo_splices(5 * SAMPLE_RATE, 5, np.random.default_rng(0))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 30 * SAMPLE_RATE), max_size=30), st.sampled_from((0, FADE)))
 def test_splices_inside_have_room_for_a_patch_on_either_side(splices: list[int], fade: int) -> None:
     length = 25 * SAMPLE_RATE
@@ -237,7 +235,7 @@ def test_a_drift_of_pitch_shows(stream: Sound, semitones: float) -> None:
 
 
 @given(st.floats(-45, 45))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_tuning_is_measured_in_cents(cents: float) -> None:
     time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     notes = 440 * 2 ** ((np.array([-12, -5, 4, 7]) + cents / 100) / 12)
