@@ -22,7 +22,7 @@ def somebody_watches(env: Mapping[str, str | None]) -> bool:
 
 def has_window(env: Mapping[str, str | None]) -> bool:
     """Whether a browser can be shown here."""
-    return sys.platform in ("darwin", "win32") or any(env.get(name) for name in _DISPLAYS)
+    return sys.platform == "darwin" or any(env.get(name) for name in _DISPLAYS)
 
 
 async def listen(
@@ -49,12 +49,18 @@ async def listen(
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     sys.stdout.write("starting the music generator ...\n")
     await process.start()
+    address, end = asyncio.create_task(process.url()), asyncio.create_task(stopped.wait())
     try:
-        await _open(await process.url(), env, show)
-        sys.stdout.write("Ctrl-C ends it.\n")
-        sys.stdout.flush()
-        await stopped.wait()
+        await asyncio.wait({address, end}, return_when=asyncio.FIRST_COMPLETED)
+        if not end.done():
+            await _open(await address, env, show)
+            sys.stdout.write("Ctrl-C ends it.\n")
+            sys.stdout.flush()
+            await end
     finally:
+        address.cancel()
+        end.cancel()
+        await asyncio.gather(address, end, return_exceptions=True)
         await process.stop()
     return 0
 

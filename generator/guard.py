@@ -32,7 +32,7 @@ class Guard:
         """The answer that turns a stranger away, or ``None`` for a welcome client."""
         host = headers.get("host", "")
         origin = headers.get("origin")  # which only browsers send
-        if origin is not None and origin not in self._settings.origins and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in self._settings.origins and origin.partition("://")[2] != host:
             return self._refuse(
                 "origin", 403, "only the service's own page may use it: name others when it is started, with --origin"
             )

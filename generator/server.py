@@ -20,6 +20,7 @@ from generator.settings import SettingsError
 
 #: How long open connections get to say goodbye; with the worker's share, well within two seconds.
 GRACE_SECONDS: Final = 1
+PING_SECONDS: Final = 5.0
 STDIN: Final = 0
 
 
@@ -78,6 +79,9 @@ def make_server(app: ASGIApp, on_ready: Callable[[], None], certificate: Path | 
             # Four times what the protocol allows: a message a little too long gets an answer, a huge one the door.
             ws_max_size=4 * MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,  # sound doesn't deflate; it would only cost time
+            # Who has vanished must not keep their own place among the streams from themselves for long.
+            ws_ping_interval=PING_SECONDS,
+            ws_ping_timeout=2 * PING_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
             ssl_certfile=certificate,
         ),

@@ -25,8 +25,10 @@ from generator.stereo import widen
 HANDOVER: Final = 15  #: frames between computing a change and its landing: the wire, and what the client has encoded
 ATTACK: Final = 1  #: frames of the cross-fade into a mood that grows out of what was heard: its downbeat stays sharp
 RAMP: Final = 10  #: frames over which a change of volume is spread
-KNEE: Final = 0.7  #: full scale; above it the limiter bends
-CEILING: Final = 0.95  #: full scale; nothing is louder
+KNEE: Final = 0.65  #: full scale; above it the limiter bends
+CEILING: Final = (
+    0.85  #: full scale; nothing is louder, so that what Opus adds to a peak is not clipped (EBU R 128: -1 dBTP)
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,12 @@ export class Wakefulness {
       this.lock = null;
     } else if (document.visibilityState === "visible" && (this.lock === null || this.lock.released)) {
       try {
-        this.lock = (await navigator.wakeLock?.request("screen")) ?? null;
+        const lock = (await navigator.wakeLock?.request("screen")) ?? null;
+        const needed = this.wanted && (this.lock === null || this.lock.released); // asked twice, or not wanted any more?
+        if (needed) this.lock = lock;
+        else lock?.release();
       } catch {
-        this.lock = null; // a phone that saves its battery says no
+        // A phone that saves its battery says no.
       }
     }
   }

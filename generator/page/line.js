@@ -4,7 +4,7 @@
  * The audio thread is its clock (`advance`), since a browser slows the timers of a page that nobody looks at.
  *
  * @typedef {import("./protocol.js").Controls} Controls
- * @typedef {{controls: Controls, seed: number, beside: boolean}} Wish
+ * @typedef {{controls: Controls, seed: number, beside: boolean, take: number}} Wish another take is another stream
  * @typedef {object} Listener
  * @property {(changed: boolean) => {start: number, origin: number | null, home: number | null}} begins a stream is about
  *   to be opened, which plays something else than the last one did or not: where should it begin?
@@ -43,6 +43,7 @@ export class Line {
     /** @type {WebSocket | null} */
     this.socket = null;
     this.connected = false;
+    this.opened = false; // whether the service let this socket in
     /** @type {Wish | null} what the server was last asked for */
     this.sent = null;
     /** @type {Controls | null} what the frames that came last are */
@@ -61,7 +62,7 @@ export class Line {
   open() {
     this.retryAt = null;
     this.begun = this.lastWord = now();
-    this.connected = false;
+    this.connected = this.opened = false;
     const address = new URL("v1/stream", document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
     const socket = new WebSocket(address, subprotocols(this.token()));
@@ -92,16 +93,16 @@ export class Line {
   advance(playhead) {
     this.playhead = playhead;
     if (playhead - this.sentPlayhead >= PLAYHEAD_EVERY) this.tell();
-    this.check(STALLED_SECONDS);
+    this.check();
   }
 
-  /** The network may be back, or the page be awake again: doubts a silent line, and waits no longer. */
+  /** The network may be back, or the page be awake again: waits no longer, and gives a silent line little time. */
   nudge() {
     if (this.retryAt !== null) this.open();
-    else this.check(DOUBTFUL_SECONDS);
+    else this.lastWord = now() - STALLED_SECONDS + DOUBTFUL_SECONDS; // what came while the page slept is still to be read
   }
 
-  check(patience) {
+  check() {
     if (this.retryAt !== null) {
       if (now() >= this.retryAt) this.open();
       return;
@@ -109,7 +110,8 @@ export class Line {
     if (this.socket === null) return;
     // A server that has sent all that it may is silent by right.
     const owed = this.newest + 1 < this.playhead + AHEAD_FRAMES - PLAYHEAD_EVERY;
-    const limit = this.socket.readyState === WebSocket.CONNECTING ? HANDSHAKE_SECONDS : patience;
+    if (!owed) this.lastWord = now(); // its silence counts from when it owes something: a pause may have been long
+    const limit = this.socket.readyState === WebSocket.CONNECTING ? HANDSHAKE_SECONDS : STALLED_SECONDS;
     if (owed && now() - this.lastWord > limit) {
       this.drop();
       this.lose("The music service has gone silent.");
@@ -117,9 +119,10 @@ export class Line {
   }
 
   begin() {
-    const { controls, seed, beside } = this.wish;
-    const otherModel = this.sent !== null && this.sent.beside !== beside;
-    const { start, origin, home } = this.listener.begins(otherModel || !sameControls(controls, this.landed));
+    const { controls, seed, beside, take } = this.wish;
+    const otherTake = this.sent !== null && this.sent.take !== take;
+    const { start, origin, home } = this.listener.begins(otherTake || !sameControls(controls, this.landed));
+    this.opened = true;
     this.start = start;
     this.newest = start - 1;
     this.sent = this.wish;
@@ -133,9 +136,9 @@ export class Line {
   tell() {
     const { wish, sent, playhead } = this;
     if (this.socket?.readyState !== WebSocket.OPEN || sent === null) return;
-    const other = wish.beside !== sent.beside;
+    const other = wish.take !== sent.take;
     const changed = !sameControls(wish.controls, sent.controls);
-    // Neither can a stream go over to the model beside, nor can a server change what a stream before this one has sent.
+    // Neither can a stream become another take, nor can a server change what a stream before this one has sent.
     if (other || (changed && this.start > playhead + 2 * LEAD_FRAMES)) {
       this.drop();
       this.open();
@@ -190,7 +193,7 @@ export class Line {
     const fatal = reason !== null && code !== "away";
     const wait = this.backoff.next(fatal ? FATAL_SECONDS : 0);
     this.retryAt = now() + wait;
-    setTimeout(() => this.retryAt !== null && this.check(0), 1000 * wait + 10); // where nothing is heard that could tick
+    setTimeout(() => this.retryAt !== null && this.check(), 1000 * wait + 10); // where nothing is heard that could tick
     const found = reason === null ? await this.why() : { reason, code };
     if (!this.connected) this.listener.away(found.reason, found.code); // it may be back before the reason is known
   }
@@ -198,7 +201,10 @@ export class Line {
   /** What a browser does not tell of a WebSocket that failed, it tells of a request. */
   async why() {
     const answer = await askFor("v1/models", this.token());
-    if (answer.ok) return { reason: "The line to the music service broke.", code: "away" };
+    if (answer.ok) {
+      const hint = this.opened ? "" : " Behind a proxy, start the generator with --origin and this page's address.";
+      return { reason: `The line to the music service broke.${hint}`, code: "away" };
+    }
     return { reason: answer.sentence, code: answer.code };
   }
 }

@@ -18,7 +18,7 @@ function element(tag, text, attributes = {}) {
 }
 
 export class Models {
-  /** @param {(beside: boolean) => void} onChoice told whether the model is to play that stands beside */
+  /** @param {(beside: boolean) => void} onChoice told whether the model beside is to play the next take */
   constructor(onChoice) {
     this.onChoice = onChoice;
     /** @type {Model[]} the service's own, and the one beside */
@@ -45,6 +45,7 @@ export class Models {
   }
 
   choose(side) {
+    if (side === this.side) return;
     this.side = side;
     this.show();
     this.onChoice(this.beside);
@@ -52,14 +53,13 @@ export class Models {
 
   /** Which is which is drawn by lot when it is hidden, and stays so when it is shown. */
   hide(blind) {
-    const playing = this.beside;
     if (blind) {
       const swapped = crypto.getRandomValues(new Uint8Array(1))[0] % 2 === 1;
       this.sides = [swapped, !swapped];
       this.side = 0;
+      this.onChoice(this.beside); // whether it is another or not: a seam, or none, would tell
     }
     this.show();
-    if (this.beside !== playing) this.onChoice(this.beside);
   }
 
   show() {

@@ -6,13 +6,13 @@
  * the same; elsewhere the model did not hear what it had played before, and performs those notes anew.
  *
  * @typedef {{seed: number, start: number, origin: number, home: number | null, mood: string, intensity: number,
- *   blend: string | null, model: string}} Moment
+ *   blend: string | null, model: string | null}} Moment
  */
 
 import { COLOURS } from "./moods.js";
 import { INTENSITIES, MAX_SEED } from "./protocol.js";
 
-const MAX_PLACE = 2 ** 48;
+const MAX_PLACE = 2 ** 47; // half of what the wire can name: there is room to play on
 
 /**
  * @param {Moment} moment

@@ -39,7 +39,8 @@ class Room {
     this.sound = new Sound((heard) => this.hear(heard));
     this.wakefulness = new Wakefulness();
     this.lockScreen = new LockScreen((playing) => this.play(playing));
-    this.models = new Models((beside) => this.line?.ask({ beside }, "sudden"));
+    this.take = 0;
+    this.models = new Models((beside) => this.line?.ask({ beside, take: ++this.take }, "sudden"));
     this.desk = new Desk(() => this.ask());
     /** @type {Line | null} from the first press on */
     this.line = null;
@@ -64,13 +65,16 @@ class Room {
       this.enter(find("token").value);
     };
     document.addEventListener("keydown", (event) => {
-      if (event.target.matches("input:not([type=range]), select, button, summary, dialog *")) return;
+      if (event.target.matches("input:not([type=range]), select, dialog *")) return;
+      if (event.key === " " && event.target.matches("button, summary")) return; // it presses what was gone to by keys
       if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
       const button = { " ": "pause", k: "keep", K: "keep" }[event.key];
       if (button === undefined) return;
       event.preventDefault();
       find(button).click();
     });
+    // What was pressed by a finger or a mouse does not keep the keys for itself.
+    document.addEventListener("click", (event) => event.detail > 0 && event.target.closest("button")?.blur());
     // Whoever was asleep, or out of reach, does not wait for a timer.
     const nudge = () => {
       this.sound.wake();
@@ -110,14 +114,21 @@ class Room {
       this.play(true);
       return;
     }
-    this.line = new Line(() => this.token, this, { controls, seed: this.seed, beside: this.models.beside });
+    this.line = new Line(() => this.token, this, {
+      controls,
+      seed: this.seed,
+      beside: this.models.beside,
+      take: this.take,
+    });
     this.desk.showTurning(controls.mood);
     this.say("The music is being made …");
     try {
       await this.sound.begin();
     } catch (error) {
-      this.trouble(error.message, "sound");
       this.line = null;
+      this.play(false);
+      this.sound.close();
+      this.trouble(error.message, "sound");
       return;
     }
     this.setVolume();
@@ -127,13 +138,14 @@ class Room {
 
   /** @param {boolean} playing */
   play(playing) {
+    const resumed = playing && !this.playing;
     this.playing = playing;
     this.sound.play(playing);
     this.wakefulness.want(playing);
     this.lockScreen.show(playing, nameOf(this.desk.controls));
     find("pause").disabled = false;
     find("pause").textContent = playing ? "Pause" : "Play";
-    if (playing) this.line.nudge();
+    if (resumed) this.line?.nudge();
   }
 
   setVolume() {
@@ -149,13 +161,14 @@ class Room {
 
   /** The bar that is heard, as a link. Of a bridge, the music that it leads to has none yet: the bar before it has. */
   async share() {
-    const bar = this.score.bars.findLast(({ frame, bridge }) => frame <= this.last.place && !bridge);
-    if (bar === undefined) {
+    const bar = this.score.plainBarAt(this.last.place);
+    if (bar === null) {
       this.say("This model plays without a score, so a moment of it can't be found again.");
       return;
     }
     const { origin, home, mood, intensity, blend, downbeat: start } = bar;
-    const fragment = toFragment({ seed: this.seed, start, origin, home, mood, intensity, blend, model: this.model });
+    const model = this.models.blind ? null : this.model; // an address would tell
+    const fragment = toFragment({ seed: this.seed, start, origin, home, mood, intensity, blend, model });
     history.replaceState(null, "", fragment);
     try {
       await navigator.clipboard.writeText(location.href);
@@ -175,6 +188,7 @@ class Room {
       const same = this.moment === null || sameControls(controls, this.moment);
       this.line.playhead = start;
       this.sound.beginStream(start);
+      this.score.begin(start);
       return same ? { start, origin, home } : { start, origin: null, home: null };
     }
     const playhead = this.line.playhead;
@@ -182,6 +196,7 @@ class Room {
     const start = changed ? Math.min(end, playhead + LEAD_FRAMES) : end;
     this.sound.beginStream(start);
     const bar = this.score.barAt(start);
+    this.score.begin(start);
     // The same music goes on in its own bar; other music begins with its first.
     const goesOn = bar !== null && !bar.bridge && sameControls(controls, bar) && bar.origin <= start;
     return { start, origin: goesOn ? bar.origin : null, home: bar?.home ?? null };
@@ -192,19 +207,16 @@ class Room {
   }
 
   event(event) {
-    if (event.type === "opened") {
-      this.model = event.model;
-      const linked = this.moment?.model ?? "";
-      if (linked !== "" && linked !== event.model && this.last === null) {
-        this.say(`The link is to the model ${linked}; here plays ${event.model}.`);
-      }
-    } else if (event.type === "bar" || event.type === "lands") this.score.add(event);
+    if (event.type === "opened") this.model = event.model;
+    else if (event.type === "bar" || event.type === "lands") this.score.add(event);
     else if (event.type === "problem") this.say(event.message);
   }
 
   connected() {
     find("status").classList.remove("trouble");
-    this.say("");
+    const linked = this.last?.started ? "" : (this.moment?.model ?? "");
+    const other = linked !== "" && linked !== this.model;
+    this.say(other ? `The link is to the model ${linked}; here plays ${this.model}.` : "");
   }
 
   away(sentence, code) {

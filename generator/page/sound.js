@@ -15,6 +15,10 @@ export class Sound {
     this.onHeard = onHeard;
     /** @type {AudioContext | null} */
     this.context = null;
+    /** @type {AudioWorkletNode | null} */
+    this.node = null;
+    /** @type {GainNode | null} */
+    this.volume = null;
     this.playing = false;
   }
 
@@ -48,6 +52,12 @@ export class Sound {
     if (this.context.state !== "running") {
       throw new SoundError("The browser has blocked the sound: allow it for this page, beside the address, and reload.");
     }
+  }
+
+  /** Gives up, to begin anew. */
+  close() {
+    this.context?.close();
+    this.context = this.node = this.volume = null;
   }
 
   /** @param {boolean} playing */

@@ -41,6 +41,20 @@ async def test_the_page_is_opened_and_printed_until_it_is_ended(
     assert "True" in caplog.text  # on loopback, for whoever sits here
 
 
+async def test_who_changes_their_mind_while_it_starts_need_not_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = [sys.executable, "-c", "import sys; sys.stdin.read()"]  # says nothing of where it listens
+    monkeypatch.setattr(listening, "serve_command", lambda *_: slow)
+    shown = Mock()
+    task = asyncio.create_task(listen(Settings(), {"DISPLAY": ":0"}, shown))
+    await asyncio.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert await asyncio.wait_for(task, 10) == 0
+    assert not shown.called
+    assert "listening room" not in capsys.readouterr().out
+
+
 async def test_a_generator_elsewhere_has_a_page_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     shown = Mock()
     assert await listen(Settings(generator_url="http://music.example:8765"), {}, shown) == 0

@@ -29,6 +29,7 @@ def offered(token: str) -> str:
         ("http://[::1]:8765", "[::1]:8765", 200),
         ("http://evil.example", HOME, 403),
         ("null", HOME, 403),
+        ("http://[::1", HOME, 403),  # no address at all
         ("http://127.0.0.1:9999", HOME, 403),
         ("http://evil.example:8765", "evil.example:8765", 403),  # whose name leads to this machine
         ("https://music.example", HOME, 200),  # listed

@@ -54,12 +54,27 @@ async def test_models_and_cards_are_told_to_who_may_come_in(tmp_path: Path) -> N
         assert json.loads(text) == [{"name": "fake", "card": {"figures": [figure], "faults": ["none"]}}]
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", '{"figures": [{}]}', '{"figures": 3}', "{"])
+#: A figure that no page can read.
+NAN = '{"figures": [{"section": "", "name": "", "unit": "", "value": NaN, "real": 1, "aim": "", "met": true}], '
+NAN += '"faults": []}'
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"figures": [{}]}', '{"figures": 3}', "{", NAN])
 def test_a_card_that_is_none_is_no_card(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine/report.json").write_text(text)
     assert card("models/mine.safetensors", tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("runs/mine/model.safetensors", "mine"), ("a/b.old.safetensors", "b.old"), ("b.old", "b.old")]
+)
+def test_a_card_is_found_by_what_it_was_measured_of(tmp_path: Path, model: str, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "report.json").write_text('{"figures": [], "faults": []}')
+    assert card(model, tmp_path) == {"figures": [], "faults": []}
+    assert card("bard.old", tmp_path / "nothing") is None
 
 
 def test_the_model_that_ships_has_its_card() -> None:

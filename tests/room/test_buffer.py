@@ -1,20 +1,15 @@
 """The page's jitter buffer and hold, beside the bot's: the same decisions, and no click."""
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Page
 
-import generator.room
 from bot.jitter_buffer import JitterBuffer
 from generator.protocol import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_RATE
-from tests.room.chromium import visitor
 
-PAGE = Path(generator.room.__file__).parent / "page"
 RUN = """async steps => {
   const { JitterBuffer } = await import('/room/jitter-buffer.js');
   const buffer = new JitterBuffer();
@@ -31,23 +26,6 @@ RUN = """async steps => {
   }
   return { decided, sound };
 }"""
-
-
-@pytest.fixture(scope="module")
-def page(browser: Browser) -> Iterator[Page]:
-    """The page's modules, without a service."""
-
-    def serve(route: Route) -> None:
-        path = PAGE / route.request.url.rpartition("/")[2]
-        if path.is_file():
-            route.fulfill(path=path, content_type="text/javascript")
-        else:
-            route.fulfill(body="<p id='status'></p>", content_type="text/html")
-
-    with visitor(browser) as page:
-        page.route("http://room.test/**", serve)
-        page.goto("http://room.test/")
-        yield page
 
 
 def script(rng: random.Random) -> list[list[Any]]:
@@ -74,7 +52,7 @@ def script(rng: random.Random) -> list[list[Any]]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_it_decides_as_the_bots_does(page: Page, seed: int) -> None:
+def test_it_decides_as_the_bots_does(modules: Page, seed: int) -> None:
     steps = script(random.Random(seed))  # noqa: S311 - what happens when
     buffer = JitterBuffer()
     decided = []
@@ -86,11 +64,11 @@ def test_it_decides_as_the_bots_does(page: Page, seed: int) -> None:
         else:
             buffer.next()
             decided.append([buffer.playhead, buffer.holding, buffer.counts.held])
-    assert page.evaluate(RUN, steps)["decided"] == decided
+    assert modules.evaluate(RUN, steps)["decided"] == decided
     assert buffer.counts.held > 0
 
 
-def test_an_outage_is_neither_a_click_nor_a_hole(page: Page) -> None:
+def test_an_outage_is_neither_a_click_nor_a_hole(modules: Page) -> None:
     hertz, level = 200, 8_000
 
     def frame(place: int) -> list[int]:
@@ -102,7 +80,7 @@ def test_an_outage_is_neither_a_click_nor_a_hole(page: Page) -> None:
     steps += [["next", 1]] * 400  # three seconds of them made up
     steps += [["put", place, frame(place)] for place in range(250, 350)]
     steps += [["next", 1]] * 60
-    sound = np.array(page.evaluate(RUN, steps)["sound"])[SAMPLE_RATE:]
+    sound = np.array(modules.evaluate(RUN, steps)["sound"])[SAMPLE_RATE:]
     step = 2 * np.pi * hertz / SAMPLE_RATE * level / 32_768
     assert np.abs(np.diff(sound)).max() < 2 * step
     loudness = np.sqrt((sound.reshape(-1, FRAME_SAMPLES) ** 2).mean(axis=1))

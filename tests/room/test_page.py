@@ -138,7 +138,7 @@ def test_a_link_replays_a_moment_by_seed_and_state(browser: Browser, service: Se
         begin(page, service.address)
         page.keyboard.press("6")
         until(page, "document.querySelector('#now').textContent === 'Sad'")
-        page.get_by_role("button", name="Link to this moment").click()
+        page.get_by_role("button", name="Link this moment").click()
         until(page, "location.hash.includes('seed=')")
         link = page.evaluate("location.href")
         chord = page.locator("#chord").text_content()
