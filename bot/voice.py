@@ -50,8 +50,10 @@ def check(channel: Channel) -> Channel:
             permissions=missing,
         )
     # A full channel sends no event at all, so asking would only time out. With Move Members one gets in regardless.
-    present = channel.voice_states
-    full = channel.user_limit and len(present) >= channel.user_limit and channel.guild.me.id not in present
+    others = channel.voice_states.keys() - {channel.guild.me.id}
+    # Where the bot is seen but plays no more, it has to leave first (see connect), and does not keep its place.
+    inside = channel.guild.voice_client is not None and channel.guild.voice_client.channel == channel
+    full = channel.user_limit and len(others) >= channel.user_limit and not inside
     if full and not allowed.move_members:
         raise VoiceError(
             "{channel} is full: raise its user limit by one for me, or give me Move Members.", channel=channel.name
