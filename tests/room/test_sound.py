@@ -150,7 +150,13 @@ def test_the_other_model_takes_over_in_the_same_piece_without_a_gap(browser: Bro
         assert '"beside":false' in first
         assert '"beside":true' in second
         assert '"origin":0' in second
-        page.get_by_label("Blind").check()
+        page.get_by_label("Blind").check()  # a stream of its own, whichever it is: none would tell that nothing changed
+        until(page, "document.querySelector('#status').textContent === ''")
+        wait(page, 2)
+        assert len(opened) == 3
+        page.get_by_role("button", name="Link this moment").click()
+        assert "seed=" in page.url
+        assert "model=" not in page.url  # which would tell, too
         assert page.locator("#side-a").inner_text() == "A ?"
         assert page.locator("#side-b").inner_text() == "B ?"
         page.get_by_label("Blind").uncheck()
