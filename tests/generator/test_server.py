@@ -1,4 +1,5 @@
 import asyncio
+import json
 import socket
 import ssl
 from pathlib import Path
@@ -7,6 +8,8 @@ import aiohttp
 import pytest
 import trustme
 
+from generator.moods import MOODS
+from generator.protocol import Open, encode
 from generator.server import ListenError, bind, make_server, serve
 from generator.service import create_app
 from generator.settings import Settings, SettingsError
@@ -22,6 +25,33 @@ def test_a_port_in_use_and_a_foreign_address_have_their_own_remedies() -> None:
             bind("127.0.0.1", other.getsockname()[1])
     with pytest.raises(ListenError, match="choose an address of this machine with --host"):
         bind("192.0.2.1", 0)  # RFC 5737: nobody's
+
+
+async def test_who_has_vanished_gives_their_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generator.server.PING_SECONDS", 0.5)
+    bound, ready = bind("127.0.0.1", 0), asyncio.Event()
+    app = create_app(FakeEngine(), Settings(max_streams=1), "fake", nothing_else)
+    server = make_server(app, ready.set)
+    task = asyncio.create_task(server.serve(sockets=[bound]))
+    await ready.wait()
+    address = f"http://127.0.0.1:{bound.getsockname()[1]}/v1/stream"
+
+    sockets: list[aiohttp.ClientWebSocketResponse] = []  # kept, so that nobody is let go of but who has vanished
+
+    async def told(session: aiohttp.ClientSession, *, autoping: bool) -> str:
+        socket = await session.ws_connect(address, autoping=autoping)
+        sockets.append(socket)
+        await socket.send_str(encode(Open(MOODS[0], 1)))
+        return str(json.loads((await socket.receive()).data)["type"])
+
+    async with aiohttp.ClientSession() as session:
+        assert await told(session, autoping=False) == "opened"  # and answers nothing from then on
+        assert await told(session, autoping=True) == "problem"
+        async with asyncio.timeout(10):
+            while await told(session, autoping=True) != "opened":  # noqa: ASYNC110 - a place that is free rings no bell
+                await asyncio.sleep(0.1)
+    server.should_exit = True
+    await task
 
 
 async def test_with_a_certificate_it_speaks_https(tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ def serious(page: Page) -> list[str]:
     ]
 
 
+def test_a_link_to_another_model_says_so(browser: Browser, service: Service) -> None:
+    with visitor(browser) as page:
+        page.goto(f"{service.address}#seed=1&start=0&origin=0&home=3&mood=sad&intensity=3&model=elsewhere")
+        page.get_by_role("button", name="Play").click()
+        until_text(page, "#status", "The link is to the model elsewhere; here plays one.")
+
+
 def test_axe_finds_nothing_serious(browser: Browser, service: Service) -> None:
     with visitor(browser, reduced_motion="reduce") as page:  # colours on their way to others are no contrast to judge
         page.goto(service.address)
