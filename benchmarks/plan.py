@@ -17,7 +17,7 @@ from generator.denoiser import Denoiser
 from generator.engine import Engine, load_engine
 from generator.moods import MOODS
 from generator.plan import BASS, CHROMA, LOUDNESS, ONSET
-from generator.sampling import dpm_solver_2m
+from generator.sampling import dpm_solver_2m, solve
 from training.data import TARGET_RMS
 from training.manifest import Manifest, Track, load_manifest
 
@@ -29,10 +29,8 @@ def follow(engine: Engine, wave: Tensor, mood: int, seed: int, *, with_plan: boo
     plan = analysis(wave[None], mel)[0]
     denoiser = Denoiser(engine.network, config, engine.schedule, mood, plan if with_plan else None, None, engine.bf16)
     random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        made = dpm_solver_2m(denoiser, engine.schedule, lambda: torch.randn(mel.shape, generator=random), engine.times)[
-            0
-        ]
+    steps = dpm_solver_2m(engine.schedule, lambda: torch.randn(mel.shape, generator=random), engine.times)
+    made = solve(steps, denoiser)[0]
     sound = engine.vocoder(made, random, None, plan if with_plan else None)
     heard = analysis(sound[None], engine.mel(sound[None]))[0]
     return {

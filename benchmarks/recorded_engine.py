@@ -28,6 +28,7 @@ class Piece:
     frames: tuple[bytes, ...]
     lands: int | None
     bars: tuple[Bar, ...]
+    seconds: float = 0.0
 
 
 class RecordedStream:
@@ -38,7 +39,7 @@ class RecordedStream:
         self._first = start
         self._recording, self._section = recording, section
 
-    def advance(self) -> Piece:
+    def advance(self, slack: float = 0.0) -> Piece:
         """The next window."""
         return self._piece(self.end, lands=self.end == self._first)
 
@@ -51,6 +52,9 @@ class RecordedStream:
     def set_volume(self, volume: float, playhead: int) -> Piece:
         """Nothing: what is recorded stays as it is."""
         return Piece(self.end, (), None, ())
+
+    def close(self) -> None:
+        """Nothing is in hand."""
 
     def _piece(self, start: int, *, lands: bool) -> Piece:
         self.end = start + WINDOW_FRAMES

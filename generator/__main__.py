@@ -4,20 +4,18 @@ import argparse
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from generator.errors import GeneratorError
 from generator.moods import MOODS, Mood, UnknownMood, parse_mood
-from generator.protocol import FRAME_SECONDS, INTENSITIES, MAX_SEED, Controls
+from generator.protocol import INTENSITIES, MAX_SEED, Controls
 from generator.settings import DEFAULT_PORT, TOKEN_VARIABLE, load_settings
 from generator.threads import share_cores
 
 if TYPE_CHECKING:
-    from generator.session import Engine
-    from generator.stream import Player
+    from generator.engine import Engine
 
 DEFAULT_MODEL: Final = "bard"
 MAX_CLIP_SECONDS: Final = 600  #: a clip is held in memory while its picture is drawn
@@ -52,16 +50,22 @@ def _serve(options: argparse.Namespace) -> int:
     )
     with bind(settings.host, settings.port) as bound:
         load = _loader(options)
-        player = load(options.model)
-        factor = _warm_up(player)
 
-        from generator.service import Beside, create_app
+        from generator.batching import Batcher, best_rows, real_time_factor
+        from generator.service import STOP_SECONDS, Beside, create_app
+        from generator.stream import Player
 
+        engine = load(options.model)
+        batcher = Batcher(best_rows(engine))
+        batcher.start()
+        player = Player(engine, batcher.window)
+        factor = real_time_factor(player, batcher.rows)
         beside = None
         if options.beside is not None:
-            beside = Beside(load(options.beside), options.beside)
-            factor = min(factor, _warm_up(beside.engine))
-        app = create_app(player, settings, options.model, load, beside, factor)
+            other = Player(load(options.beside), batcher.window)
+            beside = Beside(other, options.beside)
+            factor = min(factor, real_time_factor(other, batcher.rows))
+        app = create_app(player, settings, options.model, lambda model: Player(load(model)), beside, factor)
         serve(
             app,
             bound,
@@ -69,25 +73,18 @@ def _serve(options: argparse.Namespace) -> int:
             exit_with_stdin=options.exit_with_stdin,
             certificate=settings.certificate,
         )
-    if any(worker.alive for worker in app.state.workers):
+    batcher.stop(STOP_SECONDS)
+    if batcher.alive or any(worker.alive for worker in app.state.workers):
         # A window that is being computed can't be stopped, and torch's thread would abort the interpreter's own exit.
         logging.shutdown()
         os._exit(0)
     return 0
 
 
-def _warm_up(engine: "Engine") -> float:
-    """The real-time factor, of a second window: the first is the slowest, and nobody shall have to wait for it."""
-    stream = engine.stream(0, Controls(MOODS[0]))
-    stream.advance()
-    begun = time.perf_counter()
-    frames = len(stream.advance().frames)
-    return frames * FRAME_SECONDS / max(time.perf_counter() - begun, 1e-6)
-
-
 def _sample(options: argparse.Namespace) -> int:
     from generator.picture import draw_spectrogram
     from generator.sample import Order, open_folder, write_clips
+    from generator.stream import Player
 
     order = Order(
         Controls(options.mood, options.intensity),
@@ -98,7 +95,7 @@ def _sample(options: argparse.Namespace) -> int:
         options.format,
     )
     open_folder(order.out)
-    player = _loader(options)(options.model)
+    player = Player(_loader(options)(options.model))
     live = sys.stderr.isatty()
 
     def progress(clip: int, seconds: float) -> None:
@@ -114,16 +111,15 @@ def _sample(options: argparse.Namespace) -> int:
     return 0
 
 
-def _loader(options: argparse.Namespace) -> "Callable[[str], Player]":
-    """What makes a player of a model's name or path."""
+def _loader(options: argparse.Namespace) -> "Callable[[str], Engine]":
+    """What makes an engine of a model's name or path."""
     import torch
 
     from generator.engine import load_engine
-    from generator.stream import Player
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    return lambda model: Player(load_engine(model))
+    return load_engine
 
 
 def _parser() -> argparse.ArgumentParser:

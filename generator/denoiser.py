@@ -1,6 +1,7 @@
 """A network made into what a sampler wants: (x_t, t) → x₀, bounded, guided, with the prefix kept clean."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,45 @@ from generator.config import ModelConfig
 from generator.device import precision
 from generator.diffusion import NoiseSchedule, clean_from
 from generator.mood_embedding import NO_MOOD
+from generator.sampling import Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one window asks of the network at one step: one row, or with guidance two.
+
+    Attributes:
+        noisy: [rows, bands, frames].
+        level: [rows].
+        mood: [rows, moods + 1].
+        plan: [rows, FEATURES + 1, columns].
+        known: [rows, frames].
+    """
+
+    noisy: Tensor
+    level: Tensor
+    mood: Tensor
+    plan: Tensor
+    known: Tensor
+
+
+@torch.no_grad()
+def answer(network: nn.Module, questions: Sequence[Question], bf16: bool) -> list[Tensor]:
+    """One forward pass for all.
+
+    Args:
+        network: predicts ε or x₀.
+        questions: each of a window and at a noise level of its own.
+        bf16: run it under bfloat16 autocast.
+
+    Returns:
+        For each question [rows, bands, frames].
+    """
+    names = [field.name for field in fields(Question)]
+    rows = [torch.cat([getattr(question, name) for question in questions]) for name in names]
+    with precision(rows[0].device, bf16):
+        predicted: Tensor = network(*rows)
+    return list(torch.split(predicted.float(), [len(question.level) for question in questions]))
 
 
 class Denoiser:
@@ -63,17 +103,32 @@ class Denoiser:
         Returns:
             [1, bands, frames], within the configuration's bound; the prefix as it was given.
         """
-        keep = self.known[:, None] > 0
-        noisy = torch.where(keep, self.clean, noisy)
+        question = self._question(noisy, t)
+        return self._clean(question, answer(self.network, [question], self.bf16)[0])
+
+    def through(self, steps: Steps) -> Generator[Question, Tensor, Tensor]:
+        """A sampler's steps as what the network is asked; is sent its answers, and returns the sample."""
+        noisy, t = next(steps)
+        while True:
+            question = self._question(noisy, t)
+            clean = self._clean(question, (yield question))
+            try:
+                noisy, t = steps.send(clean)
+            except StopIteration as end:
+                sample: Tensor = end.value
+                return sample
+
+    def _question(self, noisy: Tensor, t: Tensor) -> Question:
         rows = len(self.moods)
-        with precision(self.device, self.bf16):
-            predicted = self.network(
-                noisy.expand(rows, -1, -1), t.expand(rows), self.moods, self.plans, self.known.expand(rows, -1)
-            ).float()
+        noisy = torch.where(self.known[:, None] > 0, self.clean, noisy)
+        return Question(noisy.expand(rows, -1, -1), t.expand(rows), self.moods, self.plans, self.known.expand(rows, -1))
+
+    def _clean(self, question: Question, predicted: Tensor) -> Tensor:
         if self.guided:  # Ho & Salimans 2022, equation 6
             conditional, free = predicted.chunk(2)
             predicted = free + self.config.diffusion.guidance * (conditional - free)
+        noisy, t = question.noisy[:1], question.level[:1]
         clean = clean_from(predicted, noisy, t, self.config.diffusion, self.schedule)
         if self.config.limits is not None:
             clean = clean.clamp(*self.config.limits)
-        return torch.where(keep, self.clean, clean)
+        return torch.where(self.known[:, None] > 0, self.clean, clean)

@@ -42,10 +42,15 @@ def _seconds(work: Callable[[], object], device: torch.device, bf16: bool) -> fl
         for _ in range(2):
             begin = time.perf_counter()
             work()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            finish(device)
             best = min(best, time.perf_counter() - begin)
     return best
+
+
+def finish(device: torch.device) -> None:
+    """Wait until the device has done what it was given: a GPU takes orders faster than it carries them out."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def bf16_is_native(device: torch.device) -> bool:

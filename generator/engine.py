@@ -11,17 +11,20 @@ music goes on, the overlap held back by the last window.
     ^ begin        ^ state.position                      ^ next state.position
 """
 
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from generator.amplitude import shipped_network
 from generator.checkpoint import Checkpoint, CheckpointError, load_checkpoint, load_state
 from generator.composer import COLUMN_FRAMES, write_plan
-from generator.denoiser import Denoiser
+from generator.denoiser import Denoiser, Question, answer
 from generator.device import bf16_is_native, pick_device, settle
 from generator.diffusion import make_schedule
 from generator.errors import GeneratorError
@@ -30,7 +33,7 @@ from generator.moods import MOODS
 from generator.network import make_network
 from generator.plan import FEATURES
 from generator.protocol import FRAME_SAMPLES, FRAMES_PER_SECOND, SAMPLE_RATE
-from generator.sampling import ancestral, dpm_solver_2m, warped_times
+from generator.sampling import Sampler, ancestral, ask, dpm_solver_2m, warped_times
 from generator.section import Section
 from generator.torchaudio_shim import torchaudio
 from generator.vocoder import GriffinLim, PaperInversion
@@ -71,11 +74,13 @@ class Window:
         begin: wire frame of the first sample; at most ``state.position``.
         sound: [window_frames · 960], mono, 48 kHz, full scale ±1.
         mel: [bands, frames], normalised, of the same stretch.
+        seconds: of the device, that whoever had it made found it to cost; no part of what it is.
     """
 
     begin: int
     sound: Sound
     mel: Sound
+    seconds: float = field(default=0.0, compare=False)
 
 
 class Engine:
@@ -137,7 +142,7 @@ class Engine:
         return np.array(statistics.float().numpy(), np.float32)
 
     @property
-    def times(self) -> torch.Tensor:
+    def times(self) -> Tensor:
         """The sampler's, from 1 down to 0, [steps + 1]."""
         return warped_times(self.steps, self.config.diffusion.warp).to(self.device)
 
@@ -181,10 +186,24 @@ class Engine:
         Raises:
             GenerationError: the model's output is not finite.
         """
+        begun = perf_counter()
+        made = ask(self.making(state, section, seed), lambda question: self.answer([question])[0])
+        return replace(made, seconds=perf_counter() - begun)
+
+    def making(self, state: State, section: Section, seed: int) -> Generator[Question, Tensor, Window]:
+        """A window on its way: yields what the network is asked at each step, and is sent its answer.
+
+        Arguments and errors as for :meth:`window`.
+        """
         random = torch.Generator().manual_seed(seed)
         begin = state.position - len(state.sound) // FRAME_SAMPLES
         plan = self._plan(state, section, begin)
-        mel = self._sample(state, section, begin, plan, random)
+        # Noise is drawn on the CPU whatever the device, so that a seed means the same music everywhere.
+        shape = (1, self.config.mel.bands, self.config.unet.frames)
+        source = lambda: torch.randn(shape, generator=random).to(self.device)  # noqa: E731
+        sampler: Sampler = ancestral if self.config.unet.architecture == "paper" else dpm_solver_2m
+        denoiser = self._denoiser(state, section, begin, plan)
+        mel = (yield from denoiser.through(sampler(self.schedule, source, self.times)))[0]
         if not mel.isfinite().all():
             raise GenerationError(f"the model {self.name!r} made infinite values; choose another checkpoint")
         heard = torch.tensor(state.sound, device=self.device) if len(state.sound) else None
@@ -195,10 +214,12 @@ class Engine:
         sound = wave.cpu().numpy()[: self.window_frames * FRAME_SAMPLES]
         return Window(begin, sound, mel.cpu().numpy())
 
-    def _sample(
-        self, state: State, section: Section, begin: int, plan: torch.Tensor | None, random: torch.Generator
-    ) -> torch.Tensor:
-        denoiser = Denoiser(
+    def answer(self, questions: Sequence[Question]) -> list[Tensor]:
+        """What windows on their way are sent, all of them by one pass through the network."""
+        return answer(self.network, questions, self.bf16)
+
+    def _denoiser(self, state: State, section: Section, begin: int, plan: Tensor | None) -> Denoiser:
+        return Denoiser(
             self.network,
             self.config,
             self.schedule,
@@ -207,14 +228,8 @@ class Engine:
             torch.tensor(state.mel, device=self.device) if state.mel.shape[1] else None,
             self.bf16,
         )
-        shape = (1, self.config.mel.bands, self.config.unet.frames)
-        # Noise is drawn on the CPU whatever the device, so that a seed means the same music everywhere.
-        source = lambda: torch.randn(shape, generator=random).to(self.device)  # noqa: E731
-        sampler = ancestral if self.config.unet.architecture == "paper" else dpm_solver_2m
-        with torch.no_grad():
-            return sampler(denoiser, self.schedule, source, self.times)[0]
 
-    def _plan(self, state: State, section: Section, begin: int) -> torch.Tensor | None:
+    def _plan(self, state: State, section: Section, begin: int) -> Tensor | None:
         if self.statistics is None:
             return None
         columns = self.config.unet.frames // self.config.unet.patch[1]

@@ -12,7 +12,7 @@ from generator.metrics import Metrics
 from generator.moods import MOODS
 from generator.protocol import FRAME_SECONDS, Controls
 from generator.session import Engine
-from generator.worker import Priority, Worker
+from generator.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class ExchangeError(GeneratorError):
 class Exchange:
     """Exchanges models, one at a time: who asks meanwhile waits.
 
-    Loading and trying out have a thread of their own. The worker's would not do: a bad model may take very long over
-    its first window, and every table would have to wait for it.
+    Loading and trying out have a thread of their own, beside that of the windows: a bad model may take very long over
+    its first one, and every table would have to wait for it.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Exchange:
             clock: seconds, by which it is known how long a window takes.
         """
         self._player, self._model, self._load, self._metrics, self._clock = player, model, load, metrics, clock
-        self._loader = Worker("models")
+        self._loader = Worker("models", threads=1)
         self._one_at_a_time = asyncio.Lock()
         self._again = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -73,7 +73,6 @@ class Exchange:
 
     def start(self) -> None:
         """Begin to wait for what is asked. Called on the event loop."""
-        self._loader.start()
         self._task = asyncio.create_task(self._reload_when_asked())
 
     def stop(self, timeout: float) -> None:
@@ -98,7 +97,7 @@ class Exchange:
         async with self._one_at_a_time:
             wanted = self._model if model is None else model
             try:
-                other = await self._loader.run(Priority.WINDOW, lambda: self._try_out(wanted))
+                other = await self._loader.run(lambda: self._try_out(wanted))
             except Exception as error:
                 self._metrics.models.labels("refused").inc()
                 raise self._refusal(wanted, error) from error

@@ -1,7 +1,12 @@
-"""Samplers. Each knows a denoiser (x_t, t) → x₀, a schedule and a noise source, and nothing else."""
+"""Samplers. Each knows a schedule and a noise source, and asks its way: it yields (x_t, t) and is sent x₀.
 
-from collections.abc import Callable
+So whoever answers may answer many samplers at once, each at a noise level of its own (``generator.batching``), or one
+alone (:func:`solve`).
+"""
+
+from collections.abc import Callable, Generator
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +15,29 @@ from generator.diffusion import NoiseSchedule, noise_from
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 NoiseSource = Callable[[], Tensor]
+#: Yields x_t, [batch, bands, frames], and t, [batch]; is sent x₀, shaped as x_t; returns the sample.
+Steps = Generator[tuple[Tensor, Tensor], Tensor, Tensor]
+Sampler = Callable[[NoiseSchedule, NoiseSource, Tensor], Steps]
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+
+def ask(asking: Generator[Question, Answer, Result], answer: Callable[[Question], Answer]) -> Result:
+    """What ``asking`` returns once ``answer`` has given it all that it asks for."""
+    question = next(asking)
+    while True:
+        try:
+            question = asking.send(answer(question))
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def solve(steps: Steps, denoise: Denoise) -> Tensor:
+    """A sampler's sample, by a denoiser (x_t, t) → x₀ of its own."""
+    return ask(steps, lambda query: denoise(*query))
 
 
 def uniform_times(steps: int) -> Tensor:
@@ -25,7 +53,7 @@ def warped_times(steps: int, warp: float) -> Tensor:
     return uniform_times(steps) ** warp
 
 
-def ancestral(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource, times: Tensor) -> Tensor:
+def ancestral(schedule: NoiseSchedule, noise: NoiseSource, times: Tensor) -> Steps:
     """The paper's sampler (its equations 1 to 3; Ho et al. 2020, algorithm 2).
 
     (1) q(x_t | x_s) = N(α x_s, 1 − α²), α = a(t) / a(s);
@@ -33,17 +61,16 @@ def ancestral(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource, tim
     (3) its variance is s(s)² (1 − α²) / s(t)². In terms of ε, (2) is (x_t − (1 − α²) / s(t) ε) / α.
 
     Args:
-        denoise: x₀ from (x_t [batch, bands, frames], t [batch]).
         schedule: gives a(t) and s(t).
         noise: fresh standard normal noise, [batch, bands, frames], a call.
         times: [steps + 1], falling from 1 to 0.
 
     Returns:
-        A sample of x₀, [batch, bands, frames].
+        Steps to a sample of x₀, [batch, bands, frames].
     """
     x = noise()
     for now, later in pairwise(times):
-        clean = denoise(x, now.expand(x.shape[0]))
+        clean = yield x, now.expand(x.shape[0])
         signal, sigma = schedule.signal(now), schedule.noise(now)
         next_signal, next_sigma = schedule.signal(later), schedule.noise(later)
         alpha = signal / next_signal.clamp(min=1e-12)
@@ -54,17 +81,17 @@ def ancestral(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource, tim
     return x
 
 
-def ddim(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource, times: Tensor) -> Tensor:
+def ddim(schedule: NoiseSchedule, noise: NoiseSource, times: Tensor) -> Steps:
     """The deterministic first-order sampler (Song et al. 2021, equation 12 with η = 0); arguments as above."""
     x = noise()
     for now, later in pairwise(times):
         t = now.expand(x.shape[0])
-        clean = denoise(x, t)
+        clean = yield x, t
         x = schedule.signal(later) * clean + schedule.noise(later) * noise_from(clean, x, t, schedule)
     return x
 
 
-def dpm_solver_2m(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource, times: Tensor) -> Tensor:
+def dpm_solver_2m(schedule: NoiseSchedule, noise: NoiseSource, times: Tensor) -> Steps:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order, one denoising a step; arguments as above.
 
     With λ = ln(a / s) and h = λ_later − λ_now, a step is x ← (s' / s) x + a' (1 − e⁻ʰ) D, where D extrapolates the
@@ -74,7 +101,7 @@ def dpm_solver_2m(denoise: Denoise, schedule: NoiseSchedule, noise: NoiseSource,
     x = noise()
     previous, previous_lambda = None, torch.tensor(-torch.inf)
     for now, later in pairwise(times):
-        clean = denoise(x, now.expand(x.shape[0]))
+        clean = yield x, now.expand(x.shape[0])
         signal, sigma = schedule.signal(now), schedule.noise(now)
         next_signal, next_sigma = schedule.signal(later), schedule.noise(later)
         here = (signal / sigma).log()

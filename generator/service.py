@@ -73,7 +73,6 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        worker.start()
         exchange.start()
         yield
         exchange.stop(STOP_SECONDS)

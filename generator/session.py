@@ -35,15 +35,15 @@ from generator.protocol import (
     pack_frame,
 )
 from generator.settings import Settings
-from generator.worker import Priority, Worker
+from generator.worker import Worker
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 #: How far the playhead is taken to have run on since the client last told of it.
 EXTRAPOLATE_SECONDS: Final = 1.0
-#: A stream with less ahead of the ear than this waits behind nobody's whims: two tables that change their mood without
-#: end would leave a third without music.
+#: A window is due when no more than this lies ahead of the ear: behind two tables that change their mood without end, a
+#: third must not be left without music.
 HUNGRY_FRAMES: Final = 2 * FRAMES_PER_SECOND
 #: How long a client that is being let go has to take the last words.
 FAREWELL_SECONDS: Final = 2.0
@@ -61,6 +61,8 @@ class Chunk(Protocol):
     def lands(self) -> int | None: ...  # noqa: D102
     @property
     def bars(self) -> Sequence[Bar]: ...  # noqa: D102
+    @property
+    def seconds(self) -> float: ...  # noqa: D102
 
 
 class Stream(Protocol):
@@ -68,11 +70,12 @@ class Stream(Protocol):
 
     @property
     def end(self) -> int: ...  # noqa: D102
-    def advance(self) -> Chunk: ...  # noqa: D102
+    def advance(self, slack: float = ...) -> Chunk: ...  # noqa: D102
     def change(  # noqa: D102
         self, controls: Controls, playhead: Callable[[], int], transition: Transition
     ) -> Chunk: ...
     def set_volume(self, volume: float, playhead: int) -> Chunk: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
 
 
 class Engine(Protocol):
@@ -106,7 +109,7 @@ class Session:
     Its stream is the engine's, or that of the one beside.
 
     Four tasks share it, all on the event loop: one reads, one has windows made, one sends, one watches for a dead
-    client. Only ``_ear`` is called from the worker's thread.
+    client. Only ``_ear`` is called from the worker's threads.
     """
 
     def __init__(
@@ -248,28 +251,30 @@ class Session:
     async def _make(self, engine: Engine, opening: Open) -> None:
         self._put(Opened(engine.name))
         self._told = opening.bars
-        controls = opening.controls
+        stream = engine.stream(
+            opening.seed, opening.controls, opening.volume, opening.start, opening.origin, opening.home
+        )
+        try:
+            await self._play(stream, opening.controls)
+        finally:
+            stream.close()
 
-        def begin() -> tuple[Stream, Chunk]:
-            stream = engine.stream(opening.seed, controls, opening.volume, opening.start, opening.origin, opening.home)
-            return stream, stream.advance()
-
-        (stream, chunk), seconds = await self._compute(Priority.URGENT, begin)
+    async def _play(self, stream: Stream, controls: Controls) -> None:
+        chunk = await self._compute(stream.advance)
         landing = _landing(controls, chunk.start if chunk.lands is None else chunk.lands)
         self._hand_over(chunk, landing)
-        self._count("first", chunk, seconds)
+        self._count("first", chunk)
         while True:
             await self._until_wanted(stream)
-            # Volume before mood: both are urgent, and it takes milliseconds.
+            # Volume before mood: it takes milliseconds.
             if self._volume is not None:
                 volume, self._volume = self._volume, None
-                chunk, _ = await self._compute(Priority.URGENT, partial(self._turn_volume, stream, volume))
-                self._hand_over(chunk)
+                self._hand_over(await self._compute(partial(self._turn_volume, stream, volume)))
                 continue
             if self._mood is None:
                 kind = "next"
-                hungry = stream.end - self._ear() < HUNGRY_FRAMES
-                chunk, seconds = await self._compute(Priority.URGENT if hungry else Priority.WINDOW, stream.advance)
+                slack = max(0, stream.end - self._ear() - HUNGRY_FRAMES) * FRAME_SECONDS
+                chunk = await self._compute(partial(stream.advance, slack))
             else:
                 wanted, self._mood = self._mood, None
                 if wanted.controls == controls:  # the same button pressed twice: it plays already, or is about to
@@ -277,11 +282,11 @@ class Session:
                     continue
                 kind, controls = "change", wanted.controls
                 change = partial(stream.change, controls, self._ear, wanted.transition)
-                chunk, seconds = await self._compute(Priority.URGENT, change)
+                chunk = await self._compute(change)
             if chunk.lands is not None:
                 landing = _landing(controls, chunk.lands)
             self._hand_over(chunk, None if chunk.lands is None else landing)
-            self._count(kind, chunk, seconds)
+            self._count(kind, chunk)
 
     def _turn_volume(self, stream: Stream, volume: float) -> Chunk:
         return stream.set_volume(volume, self._ear())
@@ -294,15 +299,10 @@ class Session:
             self._wanted.clear()
             await self._wanted.wait()
 
-    async def _compute(self, priority: Priority, work: Callable[[], T]) -> tuple[T, float]:
-        """The result of ``work()`` on the worker, and how many seconds it took there."""
-
-        def timed() -> tuple[T, float]:
-            begun = time.perf_counter()
-            return work(), time.perf_counter() - begun
-
+    async def _compute(self, work: Callable[[], T]) -> T:
+        """The result of ``work()`` on the worker."""
         try:
-            return await self._worker.run(priority, timed)
+            return await self._worker.run(work)
         except Exception:
             log.exception("the engine failed on a stream")
             raise _Fatal(
@@ -322,8 +322,8 @@ class Session:
         self._outbox.put_frames(chunk.start, chunk.frames)
         self._sendable.set()
 
-    def _count(self, kind: str, chunk: Chunk, seconds: float) -> None:
-        audio_seconds = len(chunk.frames) * FRAME_SECONDS
+    def _count(self, kind: str, chunk: Chunk) -> None:
+        audio_seconds, seconds = len(chunk.frames) * FRAME_SECONDS, chunk.seconds
         self._metrics.window(kind, audio_seconds, seconds)
         if kind == "next":  # a first window is the dearest, and of a change's not all is new
             self._capacity.measure(audio_seconds, seconds)

@@ -1,11 +1,11 @@
 """One table's endless stream: windows spliced into frames, turned to another mood or volume where the ear is.
 
-Synchronous and slow: a service calls it from its worker thread, one call at a time.
+Synchronous and slow: a service calls it from a thread of its worker's, one call at a time.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final
 
@@ -31,6 +31,21 @@ CEILING: Final = (
 )
 
 
+#: Seconds for which a window can wait that somebody wants to hear at once: asked for now, it goes before what was due
+#: until a second ago.
+URGENT: Final = -1.0
+
+#: Whether a window is still wanted, asked while it is made.
+Wanted = Callable[[], bool]
+#: What makes windows; see :meth:`generator.batching.Batcher.window`.
+Make = Callable[[Engine, State, Section, int, float, Wanted], Window]
+
+
+def alone(engine: Engine, state: State, section: Section, seed: int, _slack: float, _wanted: Wanted) -> Window:
+    """Makes a window in the caller's thread."""
+    return engine.window(state, section, seed)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Frames in a row.
@@ -40,12 +55,14 @@ class Chunk:
         frames: each ``FRAME_BYTES`` of PCM.
         lands: place at which a change of mood is first heard; ``None`` where nothing changed.
         bars: of the score, that begin in them or, where something changed, sound there; none of a model without one.
+        seconds: what they took to make; of a pass that other streams shared, this one's share.
     """
 
     start: int
     frames: tuple[bytes, ...]
     lands: int | None = None
     bars: tuple[Bar, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
 
 
 class Stream:
@@ -67,6 +84,7 @@ class Stream:
         newest: Callable[[], Engine] | None = None,
         origin: int | None = None,
         home: int | None = None,
+        make: Make = alone,
     ) -> None:
         """Nothing sounds yet.
 
@@ -81,9 +99,11 @@ class Stream:
             newest: tells before each window which engine makes it from now on; ``engine`` for ever if not given.
             origin: place of the score's first downbeat; ``start`` if not given.
             home: pitch class of its home key; drawn from the seed if not given.
+            make: makes the windows.
         """
         self.engine, self.seed = engine, seed
-        self._newest = newest
+        self._newest, self._make = newest, make
+        self._closed = False
         self.section = Section(controls, seed, start if origin is None else origin, home)
         self.end = start
         self._clock = clock
@@ -95,16 +115,23 @@ class Stream:
         self._leveller = leveller or Leveller()
         self._levels: list[tuple[int, float]] = []  # of the leveller, dB; straight lines from point to point
         self._gains = [(start, float(volume))]  # of the volume, likewise
-        self._window_seconds = 1.0  # a first guess, soon a measurement
+        self._window_seconds = 1.0  # until a window is there; a first guess, soon a measurement
+        self._waited = 0.0  # for the last one
 
-    def advance(self) -> Chunk:
-        """The next window; begins where the last ended."""
+    def advance(self, slack: float = URGENT) -> Chunk:
+        """The next window; begins where the last ended.
+
+        Args:
+            slack: seconds for which it can wait.
+        """
+        begun = self._clock()
         self._take_newest()
         first, start = self.end == self._base, self.end
         held = len(self._sound) // FRAME_SAMPLES - (start - self._base)  # the overlap of whichever engine made it
         state = self._state(start, min(self.engine.overlap, held))
-        self._splice(self._compute(state, self.section), start, self._fade(state))
-        return self._chunk(start, lands=first)
+        window = self._compute(state, self.section, slack)
+        self._splice(window, start, self._fade(state))
+        return self._chunk(start, self._cost(begun, window), lands=first)
 
     def change(self, controls: Controls, playhead: Callable[[], int], transition: Transition = "sudden") -> Chunk:
         """Turn to other music, on the next beat that can be reached; or begin to, on the next bar.
@@ -117,6 +144,7 @@ class Stream:
         Returns:
             Frames that replace those from ``chunk.start`` on.
         """
+        begun = self._clock()
         self._take_newest()
         reach = max(self._base, playhead() + math.ceil(self._window_seconds / FRAME_SECONDS) + HANDOVER)
         heard = self._section_at(reach)
@@ -127,7 +155,7 @@ class Stream:
         else:
             section = heard.turning(controls, landing) if slow else heard.turned(controls, landing)
         state = self._state(landing, 0)
-        window = self._compute(state, section)
+        window = self._compute(state, section, URGENT)
         # The ear may have passed the landing meanwhile: then the same music is joined a little later.
         last = min(self.end, window.begin + self.engine.window_frames - self.engine.overlap)
         splice = min(max(landing, playhead() + HANDOVER), last)
@@ -135,7 +163,7 @@ class Stream:
         self._heard = [*(each for each in self._heard if each[0] < splice), (splice, section)]
         grown = state.mel.size and splice == landing
         self._splice(window, splice, ATTACK if grown else self._fade(state))
-        return self._chunk(splice, lands=True)
+        return self._chunk(splice, self._cost(begun, window), lands=True)
 
     def set_volume(self, volume: float, playhead: int) -> Chunk:
         """Send again what is not heard yet, ramped to another gain.
@@ -150,11 +178,19 @@ class Stream:
         self._gains = [point for point in self._gains if point[0] < start] + ramp
         return Chunk(start, self._render(start, self.end))
 
-    def _chunk(self, start: int, *, lands: bool) -> Chunk:
+    def close(self) -> None:
+        """Nobody listens any more, so a window in hand need not be finished. Any thread."""
+        self._closed = True
+
+    def _cost(self, begun: float, window: Window) -> float:
+        """Seconds since ``begun``, of those of waiting for the window only what was spent on it."""
+        return self._clock() - begun - self._waited + window.seconds
+
+    def _chunk(self, start: int, seconds: float, *, lands: bool) -> Chunk:
         """All frames from ``start`` on."""
         composed = self.engine.config.unet.plan_features > 0
         told = tuple(bars(self.section, start, self.end, joined=lands)) if composed else ()
-        return Chunk(start, self._render(start, self.end), start if lands else None, told)
+        return Chunk(start, self._render(start, self.end), start if lands else None, told, seconds)
 
     def _take_newest(self) -> None:
         """Go on with the engine that is to play from now on, from what was heard if it can continue that."""
@@ -168,14 +204,15 @@ class Stream:
             self._known = self._base + frames
         self.engine, self._mel = engine, mel
 
-    def _compute(self, state: State, section: Section) -> Window:
+    def _compute(self, state: State, section: Section, slack: float) -> Window:
         controls = section.controls
         entropy = [self.seed, state.position, controls.intensity, *(MOODS.index(mood) for mood in controls.moods)]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         begin = self._clock()
-        window = self.engine.window(state, section, seed)
-        took = self._clock() - begin
-        self._window_seconds = took if self.end == self._base else 0.5 * (self._window_seconds + took)
+        window = self._make(self.engine, state, section, seed, slack, lambda: not self._closed)
+        self._waited = self._clock() - begin
+        first = self.end == self._base
+        self._window_seconds = self._waited if first else 0.5 * (self._window_seconds + self._waited)
         return window
 
     def _section_at(self, frame: int) -> Section:
@@ -260,8 +297,8 @@ class Stream:
 class Player:
     """An engine as a service wants it: something that opens streams, and can be another while they play."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, make: Make = alone) -> None:
+        self.engine, self._make = engine, make
 
     @property
     def name(self) -> str:
@@ -279,7 +316,9 @@ class Player:
     ) -> Stream:
         """Begin a stream; arguments as for :class:`Stream`."""
         newest = lambda: self.engine  # noqa: E731
-        return Stream(self.engine, seed, controls, volume, start, newest=newest, origin=origin, home=home)
+        return Stream(
+            self.engine, seed, controls, volume, start, newest=newest, origin=origin, home=home, make=self._make
+        )
 
     def take_over(self, other: "Player") -> None:
         """Play what ``other`` plays, in open streams from their next window on. Any thread."""

@@ -1,93 +1,59 @@
-"""The one thread that computes windows, for all streams. Torch-free.
-
-One thread, because a window already uses every core (or the one device): two at a time would only make both late.
-"""
+"""Threads for what would hold up the event loop. Torch-free."""
 
 import asyncio
 import itertools
-import queue
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-
-class Priority(IntEnum):
-    """Who goes first; equals go in the order of arrival."""
-
-    URGENT = 0  #: somebody waits to hear it: a change of mood or volume, a first window, one for a buffer run low
-    WINDOW = 1  #: seconds of buffer are left
-
-
-@dataclass(order=True, slots=True)
-class _Job:
-    priority: int
-    arrival: int
-    work: Callable[[], Any] | None = field(compare=False)  # None: stop
-    future: Future[Any] = field(compare=False, default_factory=Future)
+#: Each stream has at most one job, and most of those only wait for the device.
+MOST_THREADS: Final = 1_024
 
 
 class Worker:
-    """Runs jobs one by one on its own thread, urgent ones first."""
+    """Runs jobs, each on a thread of its own for as long as it lasts."""
 
-    def __init__(self, name: str = "windows") -> None:
-        self._jobs: queue.PriorityQueue[_Job] = queue.PriorityQueue()
-        self._arrivals = itertools.count()
-        self._busy_since: float | None = None
-        # A daemon: a job that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+    def __init__(self, name: str = "windows", threads: int = MOST_THREADS) -> None:
+        """No thread yet.
+
+        Args:
+            name: of the threads, for whoever looks into the process.
+            threads: at once; further jobs wait.
+        """
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._numbers = itertools.count()
+        self._begun: dict[int, float] = {}  # when each job in hand was
+        self._futures: set[Future[Any]] = set()
 
     @property
     def busy_seconds(self) -> float:
-        """How long the job in hand has taken so far; 0 when there is none."""
-        since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - since
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """How long the oldest job in hand has taken so far; 0 when there is none."""
+        return time.monotonic() - min(self._begun.copy().values(), default=time.monotonic())
 
     @property
     def alive(self) -> bool:
-        """Whether the thread still runs."""
-        return self._thread.is_alive()
+        """Whether a job is still in hand."""
+        return bool(self._begun)
 
     def stop(self, timeout: float) -> None:
-        """Drop what is queued, and wait up to ``timeout`` seconds for the job in hand."""
-        self._jobs.put(_Job(-1, next(self._arrivals), None))
-        self._thread.join(timeout)
+        """Drop what waits, and wait up to ``timeout`` seconds for what is in hand."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        wait(self._futures.copy(), timeout)
 
-    async def run(self, priority: Priority, work: Callable[[], T]) -> T:
-        """The result of ``work()``, done on the thread. Cancelling the caller drops it if it hasn't begun."""
-        job = _Job(priority, next(self._arrivals), work)
-        self._jobs.put(job)
-        result: T = await asyncio.wrap_future(job.future)
-        return result
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of ``work()``, done on a thread. Cancelling the caller drops it if it hasn't begun."""
+        future = self._executor.submit(self._do, work)
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        return await asyncio.wrap_future(future)
 
-    def _loop(self) -> None:
-        while self._do_next():
-            pass
-        while not self._jobs.empty():
-            self._jobs.get().future.cancel()
-
-    def _do_next(self) -> bool:
-        # A function of its own, so that no finished job (and the stream in it) is kept alive while waiting.
-        job = self._jobs.get()
-        if job.work is None:
-            return False
-        if job.future.set_running_or_notify_cancel():
-            self._busy_since = time.monotonic()
-            try:
-                result = job.work()
-            except BaseException as error:  # the caller's to handle; the thread lives on
-                job.future.set_exception(error)
-            else:
-                job.future.set_result(result)
-            finally:
-                self._busy_since = None
-        return True
+    def _do(self, work: Callable[[], T]) -> T:
+        number = next(self._numbers)
+        self._begun[number] = time.monotonic()
+        try:
+            return work()
+        finally:
+            del self._begun[number]

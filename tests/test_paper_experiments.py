@@ -19,7 +19,7 @@ from benchmarks.paper.verdict import Recorded, judge
 from benchmarks.paper.watch import LARGEST, Spread, Watched
 from generator.checkpoint import load_checkpoint
 from generator.config import ModelConfig
-from generator.sampling import ancestral, uniform_times
+from generator.sampling import ancestral, solve, uniform_times
 from generator.vocoder import GriffinLim
 from tests.training.small_run import PAPER_MEL, PAPER_NET, SMALL_DENOISE, SMALL_NOISE, prepare_small
 from training.errors import RunError
@@ -93,8 +93,8 @@ REAL = torch.rand(8, 16, 32, generator=torch.Generator().manual_seed(0))
 def sampled(network: nn.Module, config: ModelConfig, real: Tensor = REAL) -> tuple[Watched, Tensor]:
     random = torch.Generator().manual_seed(1)
     watched = Watched(network, config, torch.zeros(8, dtype=torch.long), real, torch.randn(real.shape))
-    made = ancestral(watched, watched.schedule, lambda: torch.randn(real.shape, generator=random), uniform_times(50))
-    return watched, made
+    steps = ancestral(watched.schedule, lambda: torch.randn(real.shape, generator=random), uniform_times(50))
+    return watched, solve(steps, watched)
 
 
 def departs(watched: Watched) -> dict[str, float] | None:

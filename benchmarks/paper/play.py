@@ -23,7 +23,7 @@ from generator.checkpoint import Checkpoint, load_checkpoint, load_state, save_c
 from generator.mel import Mel
 from generator.moods import MOODS
 from generator.network import make_network
-from generator.sampling import ancestral, uniform_times
+from generator.sampling import ancestral, solve, uniform_times
 from generator.vocoder import PaperInversion
 from training import log
 from training.data import Dataset, load_dataset
@@ -137,7 +137,7 @@ def sample(row: Row, checkpoint: Checkpoint, dataset: Dataset) -> tuple[np.ndarr
             return torch.randn(shape, generator=random)
 
         # float32 throughout: rounding to bfloat16 would itself be blown up by 1 / √ᾱ.
-        made = ancestral(denoise, watched.schedule, noise, row.start * uniform_times(count))
+        made = solve(ancestral(watched.schedule, noise, row.start * uniform_times(count)), denoise)
     return made.numpy(), watched
 
 

@@ -21,6 +21,7 @@ class FakeChunk:
     frames: tuple[bytes, ...]
     lands: int | None
     bars: tuple[Bar, ...] = ()
+    seconds: float = 0.001
 
 
 @dataclass
@@ -36,6 +37,8 @@ class FakeEngine:
     broken: frozenset[str] = frozenset()
     level: float = 1.0
     calls: list[str] = field(default_factory=list)
+    closed: int = 0
+    slacks: list[float] = field(default_factory=list)
     started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     threads: set[str] = field(default_factory=set)
 
@@ -78,9 +81,10 @@ class FakeStream:
         self.section = Section(controls, seed, start if origin is None else origin, home)
         self.begun = False
 
-    def advance(self) -> FakeChunk:
+    def advance(self, slack: float = -1.0) -> FakeChunk:
         start = self.end
         self.engine.work(f"advance {self.controls.mood}")
+        self.engine.slacks.append(slack)
         chunk = self._frames(start, start + WINDOW, None)
         chunk = replace(chunk, bars=tuple(bars(self.section, start, self.end, joined=not self.begun)))
         self.begun = True
@@ -95,6 +99,9 @@ class FakeStream:
         self.section = turn(controls, start)
         chunk = self._frames(start, start + WINDOW, start)
         return replace(chunk, bars=tuple(bars(self.section, start, self.end, joined=True)))
+
+    def close(self) -> None:
+        self.engine.closed += 1
 
     def set_volume(self, volume: float, playhead: int) -> FakeChunk:
         self.engine.work(f"volume {volume:g}")

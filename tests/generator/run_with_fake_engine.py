@@ -4,9 +4,12 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import Mock
 
 from generator.__main__ import main
 from generator.errors import GeneratorError
+from generator.moods import MOODS
+from generator.protocol import Controls
 from tests.generator.fake_engine import FakeEngine
 
 
@@ -32,12 +35,24 @@ def load_engine(model: str) -> FakeEngine:
     return BusyEngine(model) if model == "busy" else FakeEngine(model)
 
 
+def real_time_factor(engine: FakeEngine, rows: int) -> float:
+    """As if it had been measured, of a second window."""
+    stream = engine.stream(0, Controls(MOODS[0]))
+    stream.advance()
+    stream.advance()
+    return 100.0
+
+
 def fake_modules() -> dict[str, ModuleType]:
     """Modules to stand in for those that need a model."""
     engine, stream = ModuleType("generator.engine"), ModuleType("generator.stream")
+    batching = ModuleType("generator.batching")
     engine.load_engine = load_engine  # type: ignore[attr-defined]
-    stream.Player = lambda engine: engine  # type: ignore[attr-defined]
-    return {"generator.engine": engine, "generator.stream": stream}
+    stream.Player = lambda engine, make=None: engine  # type: ignore[attr-defined]
+    batching.Batcher = lambda rows: Mock(rows=rows, alive=False)  # type: ignore[attr-defined]
+    batching.best_rows = lambda _: 1  # type: ignore[attr-defined]
+    batching.real_time_factor = real_time_factor  # type: ignore[attr-defined]
+    return {"generator.engine": engine, "generator.stream": stream, "generator.batching": batching}
 
 
 if __name__ == "__main__":

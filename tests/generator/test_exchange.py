@@ -148,7 +148,7 @@ async def test_a_good_checkpoint_is_tried_off_the_loop_and_plays(tmp_path: Path)
         await exchange.play(str(path))
         assert counted(exchange) == {"taken": 1}
     assert player.name == stream._newest().name == "new"  # type: ignore[misc]
-    assert threads == ["models"]
+    assert threads == ["models_0"]
     assert [bool(state.mel.size) for state, _ in windows[0]] == [False, True]
     assert len(windows[0]) == TRIAL_WINDOWS
     stream.advance()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from generator.diffusion import CosineSchedule, NoiseSchedule, PaperSchedule
-from generator.sampling import Denoise, ancestral, ddim, dpm_solver_2m, uniform_times
+from generator.sampling import Denoise, Sampler, ancestral, ddim, dpm_solver_2m, solve, uniform_times
 
 MEAN, DEVIATION = 1.5, 0.5
 
@@ -58,11 +58,8 @@ def exact(x: Tensor, begin: float = 1.0, end: float = 0.0) -> Tensor:
     return result
 
 
-def run(sampler: object, denoise: Denoise, times: Tensor) -> Tensor:
-    assert callable(sampler)
-    result = sampler(denoise, FLOW, lambda: START, times.double())
-    assert isinstance(result, Tensor)
-    return result
+def run(sampler: Sampler, denoise: Denoise, times: Tensor) -> Tensor:
+    return solve(sampler(FLOW, lambda: START, times.double()), denoise)
 
 
 def slope(errors: list[float], steps: list[int]) -> float:
@@ -70,7 +67,7 @@ def slope(errors: list[float], steps: list[int]) -> float:
 
 
 @pytest.mark.parametrize(("sampler", "order"), [(ddim, 1), (dpm_solver_2m, 2)])
-def test_order_of_convergence_between_two_noise_levels(sampler: object, order: int) -> None:
+def test_order_of_convergence_between_two_noise_levels(sampler: Sampler, order: int) -> None:
     steps = [16, 32, 64, 128]
     times = [torch.linspace(0.7, 0.3, count + 1, dtype=torch.float64) for count in steps]
     truth = exact(START, 0.7, 0.3)
@@ -80,7 +77,7 @@ def test_order_of_convergence_between_two_noise_levels(sampler: object, order: i
 
 @pytest.mark.parametrize(("sampler", "order"), [(ddim, 1), (dpm_solver_2m, 2)])
 @pytest.mark.parametrize("shape", ["normal", "two hills"])
-def test_order_of_convergence_from_pure_noise_to_none(sampler: object, order: int, shape: str) -> None:
+def test_order_of_convergence_from_pure_noise_to_none(sampler: Sampler, order: int, shape: str) -> None:
     """Both ends are infinite in λ, where steps are first order; that costs second order a logarithm and no more."""
     denoise = gaussian(FLOW) if shape == "normal" else two_hills(FLOW)
     truth = exact(START) if shape == "normal" else run(dpm_solver_2m, denoise, uniform_times(8192))
@@ -111,25 +108,24 @@ def test_two_steps_are_algorithm_2_by_hand() -> None:
     d1 = denoise(x1, times[1:2])
     ratio = step[0] / step[1]
     x2 = s[2] / s[1] * x1 - a[2] * torch.expm1(-step[1]) * ((1 + 1 / (2 * ratio)) * d1 - 1 / (2 * ratio) * d0)
-    assert torch.allclose(dpm_solver_2m(denoise, schedule, lambda: START, times), x2)
+    assert torch.allclose(run(dpm_solver_2m, denoise, times), x2)
 
 
 @pytest.mark.parametrize("sampler", [ancestral, ddim, dpm_solver_2m])
 @pytest.mark.parametrize("schedule", [CosineSchedule(), PaperSchedule(50), PaperSchedule(1000)])
 @pytest.mark.parametrize("steps", [1, 2, 50, 1000])
-def test_what_is_certain_is_reached_whatever_the_steps(sampler: object, schedule: NoiseSchedule, steps: int) -> None:
-    assert callable(sampler)
+def test_what_is_certain_is_reached_whatever_the_steps(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> None:
     random = torch.Generator().manual_seed(0)
     goal = torch.randn(2, 3, 4, generator=random)
     times = uniform_times(min(steps, getattr(schedule, "steps", steps)))
-    out = sampler(lambda x, t: goal, schedule, lambda: torch.randn(goal.shape, generator=random), times)
+    out = solve(sampler(schedule, lambda: torch.randn(goal.shape, generator=random), times), lambda x, t: goal)
     assert torch.allclose(out, goal, atol=1e-5)
 
 
 def spread_after(schedule: NoiseSchedule, steps: int) -> tuple[float, float]:
     random = torch.Generator().manual_seed(0)
     noise = lambda: torch.randn(20_000, 1, 1, generator=random)  # noqa: E731
-    out = ancestral(gaussian(schedule), schedule, noise, uniform_times(steps))
+    out = solve(ancestral(schedule, noise, uniform_times(steps)), gaussian(schedule))
     return out.mean().item(), out.std().item()
 
 
@@ -152,20 +148,19 @@ def test_ancestral_noise_is_drawn_before_every_step_but_the_last() -> None:
         drawn.append(1)
         return torch.zeros(1, 1, 1)
 
-    ancestral(gaussian(CosineSchedule()), CosineSchedule(), noise, uniform_times(7))
+    solve(ancestral(CosineSchedule(), noise, uniform_times(7)), gaussian(CosineSchedule()))
     assert len(drawn) == 7
 
 
 @pytest.mark.parametrize("sampler", [ancestral, ddim, dpm_solver_2m])
-def test_the_denoiser_is_asked_once_a_step_with_one_time_a_row(sampler: object) -> None:
-    assert callable(sampler)
+def test_the_denoiser_is_asked_once_a_step_with_one_time_a_row(sampler: Sampler) -> None:
     asked = []
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         asked.append(t)
         return torch.zeros_like(x)
 
-    sampler(denoise, CosineSchedule(), lambda: torch.zeros(3, 2, 2), uniform_times(5))
+    solve(sampler(CosineSchedule(), lambda: torch.zeros(3, 2, 2), uniform_times(5)), denoise)
     assert [t.tolist() for t in asked] == [[time] * 3 for time in uniform_times(5)[:-1].tolist()]
 
 

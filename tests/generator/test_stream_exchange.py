@@ -228,13 +228,14 @@ def test_the_same_model_read_again_changes_not_a_bit() -> None:
     def play(exchanged: bool) -> list[object]:
         stage = Stage(engine(), ruler=False)
         heard: list[object] = [stage.stream.advance() for _ in range(3)]
-        for work in (
+        works: list[Callable[[], object]] = [
             stage.stream.advance,
             lambda: stage.stream.change(FIGHT, still(20)),
             lambda: stage.stream.set_volume(0.5, 40),
             lambda: stage.stream.change(SAD, still(60), "slow"),
             stage.stream.advance,
-        ):
+        ]
+        for work in works:
             if exchanged:
                 stage.engine = engine()
             heard.append(work())
