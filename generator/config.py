@@ -81,6 +81,8 @@ class UNetConfig:
         frames: length of a window, Mel frames.
         plan_features: rows of the plan (see ``generator.plan``); 0 for a network that knows only the mood.
         he_initialisation: He et al. 2015 for every convolution, as the paper found necessary.
+        guided: takes the weight of classifier-free guidance as an input (Meng et al. 2023, "On Distillation of Guided
+            Diffusion Models"), so that one pass does what otherwise takes two.
     """
 
     architecture: Architecture
@@ -91,6 +93,7 @@ class UNetConfig:
     frames: int
     plan_features: int = 0
     he_initialisation: bool = True
+    guided: bool = False
 
     def __post_init__(self) -> None:
         _need_one_of("architecture", self.architecture, get_args(Architecture))
@@ -101,12 +104,13 @@ class UNetConfig:
                 _need_size(name, size)
         if not self.widths or any(width % GROUPS for width in self.widths):
             raise ConfigError(f"widths are multiples of {GROUPS}, one a level")
-        if type(self.he_initialisation) is not bool:
-            raise ConfigError("he_initialisation is true or false")
+        for name in ("he_initialisation", "guided"):
+            if type(getattr(self, name)) is not bool:
+                raise ConfigError(f"{name} is true or false")
         if self.embedding % 2:
             raise ConfigError("an embedding has an even size: half sines, half cosines")
-        if self.architecture == "paper" and (self.patch != (1, 1) or self.plan_features):
-            raise ConfigError("the paper's network has neither patches nor a plan")
+        if self.architecture == "paper" and (self.patch != (1, 1) or self.plan_features or self.guided):
+            raise ConfigError("the paper's network has neither patches nor a plan nor guidance")
         if self.architecture == "patched" and self.plan_features != FEATURES:
             raise ConfigError(f"a patched network reads a plan of {FEATURES} features")
 

@@ -16,7 +16,7 @@ from generator.sampling import Steps
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one window asks of the network at one step: one row, or with guidance two.
+    """What one window asks of the network at one step: one row; or two, where guidance takes two passes.
 
     Attributes:
         noisy: [rows, bands, frames].
@@ -24,6 +24,7 @@ class Question:
         mood: [rows, moods + 1].
         plan: [rows, FEATURES + 1, columns].
         known: [rows, frames].
+        guidance: [rows].
     """
 
     noisy: Tensor
@@ -31,6 +32,7 @@ class Question:
     mood: Tensor
     plan: Tensor
     known: Tensor
+    guidance: Tensor
 
 
 @torch.no_grad()
@@ -78,7 +80,8 @@ class Denoiser:
             bf16: run the network under bfloat16 autocast.
         """
         self.network, self.config, self.schedule, self.bf16 = network, config, schedule, bf16
-        self.guided = config.diffusion.guidance != 1
+        weight = config.diffusion.guidance
+        self.guided = weight != 1 and not config.unet.guided
         columns = config.unet.frames // config.unet.patch[1]
         self.device = next(network.parameters()).device
         wanted = [float(row == mood) for row in range(NO_MOOD + 1)] if isinstance(mood, int) else [*mood, 0.0]
@@ -87,6 +90,7 @@ class Denoiser:
         with_plan = condition(None if plan is None else plan[None].cpu(), 1, columns)
         without = condition(None, 1, columns)
         self.plans = torch.cat([with_plan, without] if self.guided else [with_plan]).to(self.device)
+        self.guidance = torch.full((len(self.moods),), weight if config.unet.guided else 1.0, device=self.device)
         self.known = torch.zeros(1, config.unet.frames, device=self.device)
         self.clean = torch.zeros(1, config.mel.bands, config.unet.frames, device=self.device)
         if prefix is not None:
@@ -121,7 +125,14 @@ class Denoiser:
     def _question(self, noisy: Tensor, t: Tensor) -> Question:
         rows = len(self.moods)
         noisy = torch.where(self.known[:, None] > 0, self.clean, noisy)
-        return Question(noisy.expand(rows, -1, -1), t.expand(rows), self.moods, self.plans, self.known.expand(rows, -1))
+        return Question(
+            noisy.expand(rows, -1, -1),
+            t.expand(rows),
+            self.moods,
+            self.plans,
+            self.known.expand(rows, -1),
+            self.guidance,
+        )
 
     def _clean(self, question: Question, predicted: Tensor) -> Tensor:
         if self.guided:  # Ho & Salimans 2022, equation 6

@@ -119,6 +119,9 @@ class PatchedUNet(nn.Module):
 
         self.level = nn.Sequential(nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size))
         self.mood = MoodEmbedding(size)
+        self.guidance = nn.Linear(1, size, bias=False) if config.guided else None
+        if self.guidance is not None:
+            nn.init.zeros_(self.guidance.weight)  # it begins deaf to it
         self.enter = nn.Conv2d(cells + 1, finest, 3, padding=1)
         self.pitch = nn.Parameter(torch.zeros(finest, rows, 1))  # where on the frequency axis a position lies
         self.plan = nn.Sequential(
@@ -137,7 +140,9 @@ class PatchedUNet(nn.Module):
         self.middle2 = ResidualBlock(deepest, size)
         self.leave = nn.Sequential(nn.GroupNorm(8, finest), nn.SiLU(), nn.Conv2d(finest, cells, 3, padding=1))
 
-    def forward(self, x: Tensor, level: Tensor, mood: Tensor, plan: Tensor, known: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, level: Tensor, mood: Tensor, plan: Tensor, known: Tensor, guidance: Tensor | None = None
+    ) -> Tensor:
         """Predict from a noisy Mel.
 
         Args:
@@ -146,11 +151,15 @@ class PatchedUNet(nn.Module):
             mood: as for :class:`MoodEmbedding`: [batch] rows, or [batch, moods + 1] shares.
             plan: [batch, plan features + 1, frames / patch]; the last row is 1 where a plan is given.
             known: [batch, frames], 1 where ``x`` is a clean prefix.
+            guidance: [batch], the weight of guidance; 1, or nothing, for none. Only for a ``guided`` network.
 
         Returns:
             [batch, bands, frames]
         """
-        embedding = F.silu(self.level(sinusoidal_embedding(1000 * level, self.config.embedding)) + self.mood(mood))
+        embedding = self.level(sinusoidal_embedding(1000 * level, self.config.embedding)) + self.mood(mood)
+        if self.guidance is not None and guidance is not None:
+            embedding = embedding + self.guidance(guidance[:, None] - 1)
+        embedding = F.silu(embedding)
         mask = known[:, None, None, :: self.config.patch[1]].to(x.dtype).expand(-1, 1, self.rows, -1)
         h = self.enter(torch.cat([patchify(x, self.config.patch), mask], dim=1)) + self.pitch
         h = h + self.plan(plan).unflatten(1, (h.shape[1], self.rows))

@@ -87,8 +87,8 @@ class UpBlock(nn.Module):
 class PaperUNet(nn.Module):
     """Fatten layer, three down blocks, three up blocks, thin layer.
 
-    Time is a sinusoidal embedding, not learned; mood is a learned one. It knows neither plan nor prefix, and its
-    forward takes them only so that it can be called as any network of this house.
+    Time is a sinusoidal embedding, not learned; mood is a learned one. It knows neither plan nor prefix nor
+    guidance, and its forward takes them only so that it can be called as any network of this house.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -106,7 +106,13 @@ class PaperUNet(nn.Module):
             self.apply(_he)
 
     def forward(
-        self, x: Tensor, level: Tensor, mood: Tensor, plan: Tensor | None = None, known: Tensor | None = None
+        self,
+        x: Tensor,
+        level: Tensor,
+        mood: Tensor,
+        plan: Tensor | None = None,
+        known: Tensor | None = None,
+        guidance: Tensor | None = None,
     ) -> Tensor:
         """Predict from a noisy Mel.
 
@@ -116,6 +122,7 @@ class PaperUNet(nn.Module):
             mood: as for :class:`MoodEmbedding`: [batch] rows, or [batch, moods + 1] shares.
             plan: not known to this network.
             known: not known to this network.
+            guidance: not known to this network.
 
         Returns:
             [batch, bands, frames]

@@ -64,7 +64,7 @@ class Slate(Engine):
     @staticmethod
     def _question(seed: int) -> Question:
         empty = torch.zeros(1, 0)
-        return Question(empty, torch.tensor([float(seed)]), empty, empty, empty)
+        return Question(empty, torch.tensor([float(seed)]), empty, empty, empty, empty)
 
 
 class Party:

@@ -58,7 +58,7 @@ JUNK = st.one_of(
 def test_junk_in_any_field_is_a_config_error(way: tuple[str, ...], junk: object) -> None:
     if way == ("name",) and isinstance(junk, str):
         return
-    if way == ("unet", "he_initialisation") and junk is True:
+    if way in {("unet", "he_initialisation"), ("unet", "guided")} and junk is True:
         return
     if way in {("diffusion", "bound"), ("diffusion", "guidance")} and junk in (-1, 2**40):
         return  # a number is a number
@@ -82,7 +82,7 @@ def test_a_field_that_lacks_is_a_config_error(way: tuple[str, ...]) -> None:
     else:
         body["mel"]["colour"] = "red"
     later = {("diffusion", name) for name in ("guidance", "reading", "power", "zero_terminal", "residual", "warp")}
-    defaults = {("unet", "he_initialisation"), *later}
+    defaults = {("unet", "he_initialisation"), ("unet", "guided"), *later}
     if way in defaults:
         own = {("diffusion", name) for name in ("guidance", "residual", "warp")}  # where BARD's is not the default
         assert (ModelConfig.from_json(body) == BARD) == (way not in own)

@@ -30,8 +30,8 @@ class Rows(nn.Module):
         self.answers = nn.Parameter(torch.tensor(answers))
         self.asked: list[tuple[Tensor, ...]] = []
 
-    def forward(self, x: Tensor, level: Tensor, mood: Tensor, plan: Tensor, known: Tensor) -> Tensor:
-        self.asked.append((x, level, mood, plan, known))
+    def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
+        self.asked.append((x, *conditions))
         return self.answers.detach()[:, None, None].expand_as(x)
 
 
@@ -48,20 +48,31 @@ def test_guidance_is_free_plus_weight_times_difference() -> None:
 def test_guidance_asks_with_and_without_mood_and_plan() -> None:
     network, plan = Rows(0.0, 0.0), torch.rand(FEATURES, COLUMNS)
     Denoiser(network, with_guidance(2.0), SCHEDULE, 2, plan)(noise(), torch.tensor([0.25]))
-    ((x, level, mood, plans, known),) = network.asked
+    ((x, level, mood, plans, known, guidance),) = network.asked
     assert mood.argmax(1).tolist() == [2, NO_MOOD]
     assert mood.sum(1).tolist() == [1, 1]
     assert level.tolist() == [0.25, 0.25]
+    assert guidance.tolist() == [1, 1]
     assert torch.equal(plans[0], torch.cat([plan, torch.ones(1, COLUMNS)]))
     assert not plans[1].any()
     assert torch.equal(x[0], x[1])
     assert not known.any()
 
 
+def test_a_network_that_knows_guidance_is_asked_once_and_told_its_weight() -> None:
+    network = Rows(3.0)
+    config = with_guidance(1.5)
+    config = replace(config, unet=replace(config.unet, guided=True))
+    out = Denoiser(network, config, SCHEDULE, 2)(noise(), torch.tensor([0.5]))
+    assert [len(part) for part in network.asked[0]] == [1] * 6
+    assert network.asked[0][-1].tolist() == [1.5]
+    assert torch.equal(out, torch.full(SHAPE, 3.0))
+
+
 def test_no_guidance_costs_no_second_row() -> None:
     network = Rows(3.0)
     out = Denoiser(network, with_guidance(1.0), SCHEDULE, 2)(noise(), torch.tensor([0.5]))
-    assert [len(part) for part in network.asked[0]] == [1, 1, 1, 1, 1]
+    assert [len(part) for part in network.asked[0]] == [1] * 6
     assert torch.equal(out, torch.full(SHAPE, 3.0))
 
 
@@ -69,7 +80,7 @@ def test_the_prefix_goes_in_clean_with_its_mask_and_comes_out_untouched() -> Non
     network, prefix = Rows(0.5, 0.5), 9 * torch.ones(SHAPE[1], 24)  # beyond the bound on purpose
     given = noise()
     out = Denoiser(network, with_guidance(1.5, bound=2.0), SCHEDULE, 2, prefix=prefix)(given, torch.tensor([0.9]))
-    x, _, _, _, known = network.asked[0]
+    x, _, _, _, known, _ = network.asked[0]
     for row in range(2):
         assert torch.equal(x[row, :, :24], prefix)
         assert torch.equal(x[row, :, 24:], given[0, :, 24:])
