@@ -23,6 +23,7 @@ SECOND: Final = FRAMES_PER_SECOND
 SHORT_TERM: Final = 3 * FRAMES_PER_SECOND
 SETTLING: Final = 4 * FRAMES_PER_SECOND  #: frames in which what was done for a seam's sake is undone
 STROKE: Final = 1.5  #: LU of a momentary step that are the music's own
+PHRASE: Final = 2.0  #: LU of a short-term step, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,9 @@ class Leveller:
             # A stroke after a lull may be louder than the lull, but only so much.
             step = _step(heard, fresh, points, gain, MOMENTARY)
             gain = gain - (step - np.clip(step, -STROKE, STROKE)) * _fading(points, SECOND)
+            # Last, for it is what a listener would reach for the volume for; held for as long as it is measured over.
+            step = _step(heard, fresh, points, gain, SHORT_TERM)
+            gain = gain - (step - np.clip(step, -PHRASE, PHRASE)) * _fading(points - SHORT_TERM, SETTLING)
         return np.clip(gain, -self.reach, self.reach)
 
 
@@ -79,4 +83,5 @@ def _step(heard: Array, fresh: Array, points: NDArray[np.int64], gain: Array, sp
 
 
 def _fading(points: NDArray[np.int64], frames: int) -> Array:
+    """From 1 at the first point to 0 after so many frames."""
     return np.clip(1 - points / frames, 0.0, 1.0)

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from generator.engine import Sound, State, Window
-from generator.leveller import POINT_FRAMES, SHORT_TERM, Leveller
+from generator.leveller import PHRASE, POINT_FRAMES, SHORT_TERM, Leveller
 from generator.loudness import lufs
 from generator.moods import MOODS, Mood
 from generator.protocol import FRAME_SAMPLES, FRAMES_PER_SECOND, Controls
@@ -105,6 +105,20 @@ def test_a_gain_is_a_number_within_reach_whatever_is_played(
     assert np.isfinite(curve).all()
     assert np.abs(curve).max() <= reach
     assert (len(curve) - 1) * POINT_FRAMES >= 7 * len(fresh) > (len(curve) - 2) * POINT_FRAMES
+
+
+strokes = st.lists(st.floats(-9, 9), min_size=6, max_size=12)  #: dB, half a second each
+
+
+@given(before=strokes, after=strokes)
+def test_three_seconds_after_a_seam_are_as_loud_as_those_before_it_whatever_the_strokes(
+    before: list[float], after: list[float]
+) -> None:
+    heard, fresh = (0.01 * 10 ** (np.repeat(strokes, 25) / 10) for strokes in (before, after))
+    curve = Leveller(reach=60).curve(heard, fresh, 3)
+    gains = np.interp(np.arange(SHORT_TERM), np.arange(len(curve)) * POINT_FRAMES, curve)
+    step = 10 * np.log10((fresh[:SHORT_TERM] * 10 ** (gains / 10)).mean() / heard[-SHORT_TERM:].mean())
+    assert abs(step) <= PHRASE + 1e-6
 
 
 @pytest.mark.parametrize("beat", [20, 30, 50], ids="{} frames".format)
