@@ -94,7 +94,9 @@ def _add_prepare(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "source", type=Path, metavar="SRC", help="folder of <mood>/* with mp3, ogg, opus, flac, wav or m4a"
     )
     parser.add_argument("--out", type=Path, default=Path("data/prepared"), help="default: %(default)s")
-    parser.add_argument("--workers", type=at_least_one, default=2, help="files decoded at once (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=at_least_one, metavar="N", help="files decoded at once (default: as many as there are cores)"
+    )
     parser.set_defaults(run=_prepare)
 
 

@@ -83,8 +83,18 @@ class _Stopped(Exception):  # noqa: N818 - not an error
     """The run is ending: a worker puts its work down."""
 
 
-def prepare(source: Path, out: Path, workers: int = 2) -> Prepared:
+def cores() -> int:
+    """Those that this process may use, where the system tells; else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare(source: Path, out: Path, workers: int | None = None) -> Prepared:
     """Cut every recording under ``source/<mood>/`` into clips, into ``out``; go on where an earlier run stopped.
+
+    Args:
+        source: the recordings.
+        out: for the shards and the manifest, which are the same however many workers made them.
+        workers: recordings decoded at once, each by an ffmpeg of its own; as many as there are cores, if not said.
 
     Raises:
         SourceError: the folder is missing, empty, unreadable or has a folder that is no mood.
@@ -93,7 +103,7 @@ def prepare(source: Path, out: Path, workers: int = 2) -> Prepared:
     found = find_recordings(source)
     labels = read_labels(source)
     with writing_to(out, "--out"), _lock(out):
-        measured, broken, decoded = _decode_all(found.recordings, out, workers)
+        measured, broken, decoded = _decode_all(found.recordings, out, workers or cores())
         manifest, notes = _manifest(measured, labels, out)
         manifest.save()
         removed = _remove_stale(out, {track.key for track in manifest.tracks})

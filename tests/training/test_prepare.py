@@ -5,9 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import imageio_ffmpeg
 import numpy as np
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from training import prepare as prepare_module
 from training.__main__ import main
+from training.decode import Decoder
 from training.errors import ManifestError, StorageError
 from training.manifest import CLIP_SAMPLES, MANIFEST_NAME, SAMPLE_RATE, load_manifest, shard_path
 from training.prepare import clips_of, is_silent, mean_square, prepare
@@ -136,6 +138,35 @@ def test_two_long_files_a_mood_hold_one_out(tmp_path: Path) -> None:
     manifest = prepare(tmp_path / "music", tmp_path / "out").manifest
     for mood in ("sad", "fight"):
         assert sorted(t.split for t in manifest.tracks if t.mood == mood) == ["train", "validation"]
+
+
+def test_the_same_bytes_whoever_made_them(tmp_path: Path) -> None:
+    for number in range(6):
+        mood = ("sad", "fight")[number % 2]
+        tone(tmp_path / "music" / mood / f"{number}.ogg", 11 + 10 * (number % 3), hertz=200 + 50 * number)
+    made = []
+    for workers in (1, 2, None):
+        out = tmp_path / f"out {workers}"
+        prepare(tmp_path / "music", out, workers)
+        made.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*.*") if path.is_file()})
+    assert len([path for path in made[0] if path.suffix == ".npy"]) == 6
+    assert made[0] == made[1] == made[2]
+
+
+def test_as_many_files_are_decoded_at_once_as_there_are_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each decoder waits until three are under way, which two workers never would be."""
+    for number in range(3):
+        wav(tmp_path / "music" / "sad" / f"{number}.wav", (10, 0.1 + number / 10))
+    monkeypatch.setattr(prepare_module, "cores", lambda: 3)
+    meeting = threading.Barrier(3)
+
+    class Waiting(Decoder):
+        def __enter__(self) -> Self:
+            meeting.wait(timeout=30)
+            return super().__enter__()
+
+    monkeypatch.setattr(prepare_module, "Decoder", Waiting)
+    assert prepare(tmp_path / "music", tmp_path / "out").decoded == 3
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
