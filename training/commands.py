@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from generator.checkpoint import Checkpoint
+    from training.distributed import World
+    from training.state import Progress
 
     # The class is generic only for type checkers.
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -53,6 +55,20 @@ def _add_train(subparsers: "Subparsers", say: Say, epilog: str) -> None:
 
 
 def _train(args: argparse.Namespace, say: Say) -> int:
+    from training.distributed import joined
+
+    with joined() as world:
+        folder, progress = _trained(args, say, world)
+    if not world.leads:
+        return 0
+    say(f"{folder}: {progress.step} steps, {progress.samples} samples, {progress.seconds / 3600:.2f} hours of training")
+    if progress.validation is not None:
+        say(f"loss on held-out recordings: {progress.validation:.4f}")
+    return _draw(folder, args.prepared, say)
+
+
+def _trained(args: argparse.Namespace, say: Say, world: "World") -> tuple[Path, "Progress"]:
+    """The run's folder, and how far it is."""
     from dataclasses import replace
 
     from training.errors import PresetError
@@ -74,11 +90,8 @@ def _train(args: argparse.Namespace, say: Say) -> int:
     name = Path(config.model.name).name  # that of a file may be somebody else's, and no way out of RUNS
     folder = args.folder or RUNS / (name if start is None else f"{name}-tuned")
     seconds = None if args.minutes is None else 60 * args.minutes
-    progress = train(config, args.prepared, folder, Bounds(args.steps, seconds, args.epochs), say=say, start=start)
-    say(f"{folder}: {progress.step} steps, {progress.samples} samples, {progress.seconds / 3600:.2f} hours of training")
-    if progress.validation is not None:
-        say(f"loss on held-out recordings: {progress.validation:.4f}")
-    return _draw(folder, args.prepared, say)
+    bounds = Bounds(args.steps, seconds, args.epochs)
+    return folder, train(config, args.prepared, folder, bounds, say=say, start=start, world=world)
 
 
 def _start(model: str) -> "Checkpoint":

@@ -26,6 +26,7 @@ from generator.mood_embedding import NO_MOOD
 from generator.moods import MOODS
 from generator.plan import FEATURES
 from generator.torchaudio_shim import torchaudio
+from training.distributed import ALONE, World
 from training.errors import ManifestError
 from training.manifest import Manifest, Split, Track
 from training.storage import writing_to
@@ -129,24 +130,23 @@ class Dataset:
     identity: str
 
 
-def load_dataset(manifest: Manifest, config: ModelConfig, mel: Mel) -> Dataset:
+def load_dataset(manifest: Manifest, config: ModelConfig, mel: Mel, world: World = ALONE) -> Dataset:
     """The cached clips; the cache is filled, and ``mel`` fitted to the training side, where they are not yet.
 
     A ``mel`` that came fitted keeps its statistics: weights that were learnt with them mean nothing with others.
+    Several processes fill the cache together, each for tracks of its own.
 
     Raises:
-        ManifestError: there is nothing to train on, or a shard is damaged.
+        ManifestError: there is nothing to train on, a shard is damaged, or the folder is not one for all processes.
         StorageError: the cache can't be written.
     """
     if not manifest.of("train"):
         raise ManifestError(f"{manifest.folder}: no clip to train on; run `bardcast-train prepare` on more music")
     cache = _Cache(manifest, config, mel)
-    with writing_to(cache.folder, "PREPARED"):
-        cache.folder.mkdir(exist_ok=True)
-        cache.fit()
-        cache.fill()
-    validation = cache.clips("validation") if manifest.of("validation") else None
-    return Dataset(cache.clips("train"), validation, cache.folder.name)
+    if config.mel.scaling == "standard" and not mel.fitted:
+        mel.fit(*_sums(world.first(cache.bands)))
+    world.together(lambda: cache.fill(world.share(cache.tracks), world.leads))
+    return world.together(cache.dataset)
 
 
 def identity_of(manifest: Manifest, config: ModelConfig) -> str:
@@ -192,45 +192,58 @@ class _Cache:
         pairs = ((own.mean, self.mel.mean), (own.deviation, self.mel.deviation))
         return all(torch.allclose(one, other, rtol=0, atol=1e-3) for one, other in pairs)
 
-    def fit(self) -> None:
-        """Band statistics from clips spread evenly over the training tracks."""
-        if self.config.mel.scaling != "standard" or self.mel.fitted:
-            return
+    def bands(self) -> NDArray[np.generic]:
+        """Band statistics from clips spread evenly over the training tracks: [sum, sum of squares, count; bands]."""
         bands = self.config.mel.bands
         stored = _read(self.folder / BANDS_NAME, (3, bands))
-        if stored is None:
-            training = [(track, clip) for track in self.manifest.of("train") for clip in range(track.clips)]
-            chosen = training[:: max(1, len(training) // FIT_CLIPS)]
-            total, squares, count = torch.zeros(bands), torch.zeros(bands), 0
-            for track, clip in tqdm(chosen, desc="band statistics", unit="clip", disable=None):
-                level = self.mel.linear(self._waves(track, slice(clip, clip + 1))).clamp(min=FLOOR).log()
-                total += level.sum((0, 2))
-                squares += level.square().sum((0, 2))
-                count += level.shape[0] * level.shape[2]
-            stored = torch.stack([total, squares, torch.full_like(total, count)]).numpy()
-            _write(self.folder / BANDS_NAME, stored)
-        self.mel.fit(*_sums(stored))
+        if stored is not None:
+            return np.array(stored)
+        training = [(track, clip) for track in self.manifest.of("train") for clip in range(track.clips)]
+        chosen = training[:: max(1, len(training) // FIT_CLIPS)]
+        total, squares, count = torch.zeros(bands), torch.zeros(bands), 0
+        for track, clip in tqdm(chosen, desc="band statistics", unit="clip", disable=None):
+            level = self.mel.linear(self._waves(track, slice(clip, clip + 1))).clamp(min=FLOOR).log()
+            total += level.sum((0, 2))
+            squares += level.square().sum((0, 2))
+            count += level.shape[0] * level.shape[2]
+        measured: NDArray[np.generic] = torch.stack([total, squares, torch.full_like(total, count)]).numpy()
+        self._keep(self.folder / BANDS_NAME, measured)
+        return measured
 
-    def fill(self) -> None:
-        """Analyse every track whose files are not there and whole."""
-        missing = [
-            track
-            for track in self.tracks
-            if self._mels(track) is None or (self.analysis is not None and self._plans(track) is None)
-        ]
-        for track in tqdm(missing, desc="Mels", unit="track", disable=None if missing else True):
+    def fill(self, tracks: Sequence[Track], show: bool) -> None:
+        """Analyse those of ``tracks`` whose files are not there and whole; ``show`` how far it is."""
+        missing = [track for track in tracks if not self._holds(track)]
+        for track in tqdm(missing, desc="Mels", unit="track", disable=None if missing and show else True):
             mels, plans = [], []
             for begin in range(0, track.clips, CHUNK):
                 waves = self._waves(track, slice(begin, begin + CHUNK))
                 mels.append(self.mel(waves)[..., : self.frames])
                 if self.analysis:
                     plans.append(self.analysis(waves, mels[-1]))
-            _write(self._path(track, "mel"), torch.cat(mels).half().numpy())
+            self._keep(self._path(track, "mel"), torch.cat(mels).half().numpy())
             if self.analysis:
-                _write(self._path(track, "plan"), torch.cat(plans).half().numpy())
+                self._keep(self._path(track, "plan"), torch.cat(plans).half().numpy())
 
-    def clips(self, split: Split) -> Clips:
-        """One side of the split; all of it must be there."""
+    def _holds(self, track: Track) -> bool:
+        return self._mels(track) is not None and (self.analysis is None or self._plans(track) is not None)
+
+    def _keep(self, path: Path, array: NDArray[np.generic]) -> None:
+        with writing_to(self.folder, "PREPARED"):
+            self.folder.mkdir(exist_ok=True)
+            _write(path, array)
+
+    def dataset(self) -> Dataset:
+        """Both sides of the split.
+
+        Raises:
+            ManifestError: something is not there, though each process has made its part.
+        """
+        if not all(self._holds(track) for track in self.tracks):
+            raise ManifestError(f"{self.folder} is not whole; PREPARED must be one folder that all processes share")
+        validation = self._clips("validation") if self.manifest.of("validation") else None
+        return Dataset(self._clips("train"), validation, self.folder.name)
+
+    def _clips(self, split: Split) -> Clips:
         tracks = self.manifest.of(split)
         mels = [mel for track in tracks if (mel := self._mels(track)) is not None]
         plans = [plan for track in tracks if self.analysis and (plan := self._plans(track)) is not None]

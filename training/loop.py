@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,7 @@ from generator.checkpoint import Checkpoint, load_state
 from generator.mel import Mel
 from training import log
 from training.data import identity_of, load_dataset
+from training.distributed import ALONE, World
 from training.errors import Interrupted
 from training.manifest import load_manifest
 from training.presets import TrainConfig
@@ -68,6 +69,7 @@ def train(
     say: Callable[[str], None] = _say_nothing,
     validate_seconds: float = VALIDATE_SECONDS,
     start: Checkpoint | None = None,
+    world: World = ALONE,
 ) -> Progress:
     """Train until ``bounds``; called again with the same folder it goes on where it was.
 
@@ -84,27 +86,32 @@ def train(
         validate_seconds: between two measurements of the held-out loss; one comes at the end anyway.
         start: a model whose weights and band statistics a new run begins with (see ``presets.tuning``); it must have
             the configuration's own network and Mel.
+        world: the processes that share each batch, all of which call this. The first one alone writes into the folder,
+            says what there is to say and draws the bar.
 
     Returns:
         How far the run is.
 
     Raises:
-        TrainingError: the data or the folder is unusable, or the loss is no longer finite.
-        Interrupted: SIGINT or SIGTERM came; everything but the step under way is saved.
+        TrainingError: the data or the folder is unusable, the batch can't be shared evenly, or the loss is no longer
+            finite.
+        Interrupted: SIGINT or SIGTERM came to any of the processes; everything but the step under way is saved.
     """
-    manifest = load_manifest(prepared)
-    with claimed(folder, config, identity_of(manifest, config.model)):
+    world.demand_even(config.batch)
+    manifest = world.together(lambda: load_manifest(prepared))
+    with ExitStack() as stack:
+        world.first(lambda: stack.enter_context(claimed(folder, config, identity_of(manifest, config.model))))
         mel = Mel(config.model.mel)
         if start is not None:
             load_state(mel, start.part("mel"), "Mel")
-        run = Run(config, load_dataset(manifest, config.sample, mel), mel, folder, start)
+        run = Run(config, load_dataset(manifest, config.sample, mel, world), mel, folder, start, world)
         if bounds == Bounds():
             bounds = Bounds(epochs=config.epochs)
-        if run.progress.step:
+        if world.leads and run.progress.step:
             say(f"going on with {folder} after {run.progress.step} steps")
-        if run.dataset.validation is None:
+        if world.leads and run.dataset.validation is None:
             say("no recording is held out, so no validation loss is measured: that takes two recordings in a mood")
-        _loop(run, bounds, progress_bar, validate_seconds)
+        _loop(run, bounds, progress_bar and world.leads, validate_seconds)
         return run.progress
 
 
@@ -114,9 +121,18 @@ def _loop(run: Run, bounds: Bounds, progress_bar: bool, validate_seconds: float)
     noise = torch.Generator().manual_seed(run.progress.step)
     batches = run.dataset.train.batches(run.config.batch, random)
     run.probe(next(batches), noise)
+    world = run.world
+
+    def note(entry: dict[str, object]) -> None:
+        if world.leads:
+            log.append(run.folder, entry)
+
+    def clock() -> float:  # one for all processes, so that they validate, save and end at the same step
+        return world.mean(time.monotonic())
+
     start = {"step": run.progress.step, "clips": len(run.dataset.train), "bf16": run.bf16, "device": run.device_name}
-    log.append(run.folder, {"event": "start", **start})
-    saved = validated = last = time.monotonic()
+    note({"event": "start", **start})
+    saved = validated = last = clock()
     bar = tqdm(
         total=bounds.step_limit(run.steps_an_epoch),
         initial=run.progress.step,
@@ -124,11 +140,15 @@ def _loop(run: Run, bounds: Bounds, progress_bar: bool, validate_seconds: float)
         disable=None if progress_bar else True,
     )
     with signals() as received, bar:
-        while not bounds.reached(run.progress, run.steps_an_epoch) and not received:
-            loss = run.step(next(batches), noise, lambda: bool(received))
+
+        def stopped() -> int:  # the number of a signal that any process received
+            return world.largest(received[0] if received else 0)
+
+        while not bounds.reached(run.progress, run.steps_an_epoch) and not stopped():
+            loss = run.step(next(batches), noise, stopped)
             if loss is None:
                 break
-            now = time.monotonic()
+            now = clock()
             run.progress.seconds += now - last
             last = now
             bar.update()
@@ -136,20 +156,21 @@ def _loop(run: Run, bounds: Bounds, progress_bar: bool, validate_seconds: float)
             entry: dict[str, object] = {"step": run.progress.step, "samples": run.progress.samples, "loss": loss}
             entry["gradient"] = round(run.gradient, 4)
             if now - validated > validate_seconds:
-                run.validate(lambda: bool(received))
+                run.validate(stopped)
                 entry["validation"] = run.progress.validation
-                validated = time.monotonic()
-            log.append(run.folder, entry | {"seconds": round(run.progress.seconds, 2)})
-            if time.monotonic() - saved > SAVE_SECONDS:
-                run.save()
-                saved = time.monotonic()
-        if not received:
-            run.validate(lambda: bool(received))
-        run.save()
+                validated = clock()
+            note(entry | {"seconds": round(run.progress.seconds, 2)})
+            if clock() - saved > SAVE_SECONDS:
+                world.first(run.save)
+                saved = clock()
+        if not stopped():
+            run.validate(stopped)
+        world.first(run.save)
+        number = stopped()
         stop: dict[str, object] = {"event": "stop", "step": run.progress.step, "samples": run.progress.samples}
-        log.append(run.folder, stop | ({} if received else {"validation": run.progress.validation}))
-    if received:
-        raise Interrupted(received[0])
+        note(stop | ({} if number else {"validation": run.progress.validation}))
+    if number:
+        raise Interrupted(number)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Everything that one step of training touches, and how it is put on disk and back."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 
 from generator.checkpoint import Checkpoint, save_checkpoint
 from generator.checkpoint import load_state as load_weights
-from generator.device import bf16_pays, pick_device, precision
+from generator.device import bf16_pays, precision
 from generator.diffusion import NoiseSchedule, make_schedule
 from generator.mel import Mel
 from generator.network import make_network
 from training import log
 from training.data import Batch, Dataset, plan_statistics
+from training.distributed import ALONE, World
 from training.errors import RunError
 from training.loss import Draw, draw_bard, draw_paper, loss_of
 from training.presets import TrainConfig
@@ -30,6 +32,9 @@ PROBE_CLIPS: Final = 4  #: enough to see what bfloat16 buys, few enough to be qu
 MAX_GRADIENT: Final = 1.0  #: norm, for ``inverse-sqrt``
 
 
+Rows = TypeVar("Rows", Batch, Draw)
+
+
 def never() -> bool:
     """Nobody asks to stop."""
     return False
@@ -39,7 +44,13 @@ class Run:
     """Network, optimiser, average and progress; goes on from the folder's state if it has one."""
 
     def __init__(
-        self, config: TrainConfig, dataset: Dataset, mel: Mel, folder: Path, start: Checkpoint | None = None
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        mel: Mel,
+        folder: Path,
+        start: Checkpoint | None = None,
+        world: World = ALONE,
     ) -> None:
         """Set up, or restore.
 
@@ -49,6 +60,7 @@ class Run:
             mel: fitted to it.
             folder: the run's own.
             start: what a new run's weights are; random where not given.
+            world: the processes that share each batch. Where a method says nothing else, all of them call it.
 
         Raises:
             CheckpointError: ``start`` is not the configuration's.
@@ -56,7 +68,7 @@ class Run:
         """
         self.config, self.model, self.folder = config, config.model, folder
         self.dataset, self.mel = dataset, mel
-        self.device = pick_device()
+        self.world, self.device = world, world.device
         torch.manual_seed(0)
         self.network = make_network(self.model.unet, self.model.mel.bands).to(self.device)
         if start is not None:
@@ -73,8 +85,9 @@ class Run:
         self.gradient = 0.0  # norm at the last step, before clipping
         self.steps_an_epoch = max(1, len(dataset.train) // config.batch)
         self.statistics = plan_statistics(dataset.train, None if start is None else start.tensors["plan.statistics"])
-        if (found := load_state(folder)) is not None:
+        if (found := world.first(lambda: load_state(folder))) is not None:
             self._restore(*found)
+        self.parallel = world.parallel(self.network)
         devices = [entry["device"] for entry in log.read(folder) if "device" in entry]
         self.devices = list(dict.fromkeys([*devices, self.device_name]))
 
@@ -90,29 +103,29 @@ class Run:
     @property
     def device_name(self) -> str:
         """Where this call computes, for the log and the checkpoint's notes."""
+        name = f"CPU, {torch.get_num_threads()} threads"
         if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        return f"CPU, {torch.get_num_threads()} threads"
+            name = torch.cuda.get_device_name(self.device)
+        return name if self.world.size == 1 else f"{self.world.size} × {name}"
 
     def probe(self, batch: Batch, noise: torch.Generator) -> None:
-        """Find out by a stop-watch whether bfloat16 pays here."""
-        plan = None if batch.plan is None else batch.plan[:PROBE_CLIPS]
-        few = Batch(batch.mel[:PROBE_CLIPS], plan, batch.mood[:PROBE_CLIPS])
+        """Find out by a stop-watch whether bfloat16 pays here, and wherever else the batch is shared."""
+        few = _rows(batch, slice(PROBE_CLIPS))
         draw = self.draw(few, self.model, noise)
 
         def work() -> None:
             self._loss(self.network, few, draw).backward()  # type: ignore[no-untyped-call]
             self.network.zero_grad(set_to_none=True)
 
-        self.bf16 = bf16_pays(work, self.device)
+        self.bf16 = not self.world.largest(not bf16_pays(work, self.device))
 
-    def step(self, batch: Batch, noise: torch.Generator, stopped: Callable[[], bool] = never) -> float | None:
+    def step(self, batch: Batch, noise: torch.Generator, stopped: Callable[[], int] = never) -> float | None:
         """One optimiser step.
 
         Args:
-            batch: what to learn from.
+            batch: what to learn from, the same in all processes; each computes its rows.
             noise: of the diffusion.
-            stopped: asked half-way; if true, the step is dropped.
+            stopped: asked half-way; if true, which it must be in all processes or in none, the step is dropped.
 
         Returns:
             The loss; ``None`` if the step was dropped.
@@ -125,33 +138,40 @@ class Run:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         with precision(self.device, self.bf16):
-            loss = self._loss(self.network, batch, self.draw(batch, self.model, noise))
+            part = self._part_of_loss(batch, self.draw(batch, self.model, noise))
         if stopped():
             return None
+        loss = self.world.mean(part.item())
         self._demand_finite("loss", loss)
-        loss.backward()  # type: ignore[no-untyped-call]
+        part.backward()  # type: ignore[no-untyped-call]
         limit = MAX_GRADIENT if self.config.decay == "inverse-sqrt" else float("inf")
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-        self._demand_finite("gradient", norm)
-        self.gradient = norm.item()
+        self.gradient = nn.utils.clip_grad_norm_(self.network.parameters(), limit).item()
+        self._demand_finite("gradient", self.gradient)
         self.optimiser.step()
         self.progress.step += 1
         self.progress.samples += len(batch.mel)
         self.ema.update(self.network, self.progress.step)
-        return loss.item()
+        return loss
 
-    def _demand_finite(self, what: str, value: Tensor) -> None:
-        if not value.isfinite():
+    def _demand_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
             raise RunError(
-                f"the {what} became {value.item()} at step {self.progress.step + 1}; the last good state and model are "
+                f"the {what} became {value} at step {self.progress.step + 1}; the last good state and model are "
                 f"kept in {self.folder}; run the same command again to go on from there, or lower the learning rate"
             )
+
+    def _part_of_loss(self, batch: Batch, draw: Draw) -> Tensor:
+        """What this process computes of a batch's loss: the mean over all processes is the loss of the batch."""
+        rows = self.world.rows(len(batch.mel))
+        own = _rows(draw, rows)
+        share = (1 - own.known).mean() / (1 - draw.known).mean()  # a loss is the mean over what is hidden
+        return share * self._loss(self.parallel, _rows(batch, rows), own)
 
     def _loss(self, network: nn.Module, batch: Batch, draw: Draw) -> Tensor:
         return loss_of(network, *_to(self.device, batch, draw), self.model, self.schedule)
 
     @torch.no_grad()
-    def validate(self, stopped: Callable[[], bool] = never) -> None:
+    def validate(self, stopped: Callable[[], int] = never) -> None:
         """Measure the playing weights' loss on held-out tracks, always with the same clips and the same noise.
 
         Left as it was where no track is held out, or where ``stopped`` says to hurry.
@@ -164,13 +184,15 @@ class Run:
         size = min(self.config.batch, VALIDATION_CLIPS)
         batches = self.dataset.validation.batches(size, np.random.default_rng(0))
         losses = []
-        for _ in range(VALIDATION_CLIPS // size):
+        for number in range(VALIDATION_CLIPS // size):
             if stopped():
                 return
             batch = next(batches)
-            with precision(self.device, self.bf16):
-                losses.append(self._loss(playing, batch, self.draw(batch, self.model, noise)).item())
-        self.progress.validation = float(np.mean(losses))
+            draw = self.draw(batch, self.model, noise)
+            if number % self.world.size == self.world.rank:
+                with precision(self.device, self.bf16):
+                    losses.append(self._loss(playing, batch, draw).item())
+        self.progress.validation = float(np.mean(self.world.gather(losses)))
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -178,7 +200,7 @@ class Run:
         return self.ema.weights if self.config.ema else self.network.state_dict()
 
     def save(self) -> None:
-        """State for resuming, and the weights that play as a checkpoint.
+        """State for resuming, and the weights that play as a checkpoint. One process does it.
 
         Raises:
             RunError: the weights are not finite, or the disk is full; what was saved before is kept.
@@ -214,6 +236,13 @@ class Run:
         if self.progress.validation is not None:
             notes["validation loss"] = f"{self.progress.validation:.4f}"
         return Checkpoint(replace(self.model, notes=notes), tensors)
+
+
+def _rows(values: Rows, rows: slice) -> Rows:
+    def cut(value: Tensor | None) -> Any:
+        return None if value is None else value[rows]
+
+    return type(values)(*(cut(value) for value in vars(values).values()))
 
 
 def _to(device: torch.device, batch: Batch, draw: Draw) -> tuple[Batch, Draw]:
