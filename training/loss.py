@@ -1,7 +1,7 @@
 """Which noise levels are trained, what is hidden from the network, and how its errors weigh."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -18,6 +18,7 @@ from training.data import Batch
 MOOD_DROPOUT: Final = 0.12
 PLAN_DROPOUT: Final = 0.15
 BOTH_DROPPED: Final = 0.08  #: of which mood and plan together
+GUIDED: Final = 0.6  #: of the samples, where the network learns what guidance makes of itself
 PLAN_NOISE: Final = 0.03
 MAX_WEIGHT: Final = 10.0
 
@@ -32,6 +33,7 @@ class Draw:
         known: [batch, frames], 1 on the clean prefix.
         mood: [batch], some dropped.
         plan: [batch, FEATURES + 1, columns], some dropped, or ``None``.
+        guidance: [batch], the weight of guidance; 1 where the recording itself is to be predicted.
     """
 
     t: Tensor
@@ -39,6 +41,12 @@ class Draw:
     known: Tensor
     mood: Tensor
     plan: Tensor | None
+    guidance: Tensor
+
+    @property
+    def plain(self) -> "Draw":
+        """The same without guidance."""
+        return replace(self, guidance=torch.ones_like(self.guidance))
 
 
 def draw_paper(batch: Batch, config: ModelConfig, random: torch.Generator) -> Draw:
@@ -47,7 +55,7 @@ def draw_paper(batch: Batch, config: ModelConfig, random: torch.Generator) -> Dr
     steps = config.diffusion.steps
     t = torch.randint(1, steps + 1, (size,), generator=random) / steps
     noise = torch.randn(batch.mel.shape, generator=random)
-    return Draw(t, noise, torch.zeros(size, frames), batch.mood, None)
+    return Draw(t, noise, torch.zeros(size, frames), batch.mood, None, torch.ones(size))
 
 
 def draw_bard(batch: Batch, config: ModelConfig, random: torch.Generator) -> Draw:
@@ -76,7 +84,10 @@ def draw_bard(batch: Batch, config: ModelConfig, random: torch.Generator) -> Dra
     if batch.plan is not None:
         dropped = (drop < BOTH_DROPPED) | (drop > 1 - PLAN_DROPOUT + BOTH_DROPPED)
         plan = condition(_roughen(batch.plan, random), size, batch.plan.shape[-1], ~dropped)
-    return Draw(t, noise, known, mood, plan)
+    guidance = torch.ones(size)
+    if config.unet.guided:
+        guidance = guidance.masked_fill(chance(GUIDED), config.diffusion.guidance)
+    return Draw(t, noise, known, mood, plan, guidance)
 
 
 def _roughen(plan: Tensor, random: torch.Generator) -> Tensor:
@@ -103,7 +114,8 @@ def loss_of(network: nn.Module, batch: Batch, draw: Draw, config: ModelConfig, s
     """The weighted error of one batch.
 
     The paper's loss is the plain mean square error of ε or x₀. The bard's error of x₀ weighs min(1 / s², 10), which is
-    the error of v (Salimans & Ho 2022, appendix D) bounded near the clean end, outside the prefix.
+    the error of v (Salimans & Ho 2022, appendix D) bounded near the clean end, outside the prefix. Where guidance is
+    drawn, x₀ is not the recording's but what two passes of the network make of it.
 
     Returns:
         A scalar, float32.
@@ -111,11 +123,34 @@ def loss_of(network: nn.Module, batch: Batch, draw: Draw, config: ModelConfig, s
     hidden = 1 - draw.known[:, None]
     noisy = diffuse(batch.mel, draw.t, draw.noise, schedule)
     noisy = torch.where(hidden > 0, noisy, batch.mel)
-    predicted = network(noisy, draw.t, draw.mood, draw.plan, draw.known).float()
+    predicted = network(noisy, draw.t, draw.mood, draw.plan, draw.known, draw.guidance).float()
     if config.unet.architecture == "paper":
         return F.mse_loss(predicted, draw.noise if config.diffusion.target == "noise" else batch.mel)
     predicted = clean_from(predicted, noisy, draw.t, config.diffusion, schedule)
+    goal = batch.mel
+    if (rows := draw.guidance != 1).any():
+        goal = goal.clone()
+        goal[rows] = _guided(network, noisy[rows], _only(draw, rows), config, schedule)
     weight = (1 / schedule.noise(draw.t).square()).clamp(max=MAX_WEIGHT)[:, None, None] * hidden
-    errors = weight * (predicted - batch.mel).square()
+    errors = weight * (predicted - goal).square()
     mean: Tensor = errors.sum() / (hidden.sum() * batch.mel.shape[1])
     return mean
+
+
+@torch.no_grad()
+def _guided(network: nn.Module, noisy: Tensor, draw: Draw, config: ModelConfig, schedule: NoiseSchedule) -> Tensor:
+    """x₀ by classifier-free guidance in two passes (Ho & Salimans 2022, equation 6), which one pass learns to make.
+
+    As Meng et al. 2023 (algorithm 1), but that the teacher is the network itself, at a weight of 1.
+    """
+    plain = draw.plain
+    nothing = condition(None, len(noisy), noisy.shape[2] // config.unet.patch[1]).to(noisy.device)
+    conditional = network(noisy, draw.t, draw.mood, draw.plan, draw.known, plain.guidance).float()
+    no_mood = torch.full_like(draw.mood, NO_MOOD)
+    free = network(noisy, draw.t, no_mood, nothing, draw.known, plain.guidance).float()
+    guided = free + draw.guidance[:, None, None] * (conditional - free)
+    return clean_from(guided, noisy, draw.t, config.diffusion, schedule)
+
+
+def _only(draw: Draw, rows: Tensor) -> Draw:
+    return Draw(*(None if value is None else value[rows] for value in vars(draw).values()))  # type: ignore[arg-type]

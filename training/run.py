@@ -188,7 +188,7 @@ class Run:
             if stopped():
                 return
             batch = next(batches)
-            draw = self.draw(batch, self.model, noise)
+            draw = self.draw(batch, self.model, noise).plain  # guidance has no recording to be right about
             if number % self.world.size == self.world.rank:
                 with precision(self.device, self.bf16):
                     losses.append(self._loss(playing, batch, draw).item())

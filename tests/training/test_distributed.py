@@ -141,6 +141,7 @@ def test_what_fails_in_one_process_is_one_sentence_in_both(both: Trained) -> Non
     assert not (both.together / "uneven").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_ends_all_at_one_step_and_saves(both: Trained, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     command = [*CHILD, "train", str(both.prepared), "--preset", "small-bard", "--run", str(folder)]

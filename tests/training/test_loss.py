@@ -15,6 +15,7 @@ from tests.training.small_run import SMALL_BARD, SMALL_DENOISE, SMALL_NOISE
 from training.data import Batch
 from training.loss import (
     BOTH_DROPPED,
+    GUIDED,
     MAX_WEIGHT,
     MOOD_DROPOUT,
     PLAN_DROPOUT,
@@ -24,6 +25,7 @@ from training.loss import (
 )
 
 MANY = 4000
+GUIDED_BARD = replace(SMALL_BARD, unet=replace(SMALL_BARD.unet, guided=True))
 
 
 def batch(size: int, bands: int = 4, frames: int = 64) -> Batch:
@@ -105,6 +107,41 @@ def test_roughened_plans_stay_near_a_chroma() -> None:
         assert chroma.min() > -0.2
         assert chroma.max() < 1.2
         assert (chroma.amax(1) - 1).abs().max() < 0.25  # each column's strongest class is still about 1
+
+
+def test_guidance_is_drawn_for_a_network_that_knows_it_and_for_no_other() -> None:
+    assert (draw_bard(batch(MANY), SMALL_BARD, seeded()).guidance == 1).all()
+    guidance = draw_bard(batch(MANY), GUIDED_BARD, seeded()).guidance
+    assert set(guidance.tolist()) == {1.0, GUIDED_BARD.diffusion.guidance}
+    assert (guidance != 1).float().mean() == pytest.approx(GUIDED, abs=4 * math.sqrt(0.25 / MANY))
+
+
+class Conditioned(nn.Module):
+    """Answers 5 where it is told the mood or the plan, 3 where neither; ``guided`` where it is told to guide."""
+
+    def __init__(self, guided: float) -> None:
+        super().__init__()
+        self.guided = guided
+
+    def forward(
+        self, x: Tensor, _level: Tensor, mood: Tensor, plan: Tensor, _known: Tensor, guidance: Tensor
+    ) -> Tensor:
+        told = (mood != NO_MOOD) | (plan[:, -1, 0] > 0)
+        value = torch.where(told, 5.0, 3.0)
+        value = torch.where(guidance == 1, value, torch.where(told, self.guided, 3.0))
+        return value[:, None, None].expand_as(x)
+
+
+@pytest.mark.parametrize(("guided", "right"), [(3 + 2 * (5 - 3), True), (5, False)])
+def test_with_guidance_one_pass_learns_what_two_passes_make(guided: float, right: bool) -> None:
+    clean = batch(64)
+    draw = draw_bard(clean, GUIDED_BARD, seeded())
+    draw = replace(draw, guidance=torch.full((64,), 2.0))
+    schedule = make_schedule(GUIDED_BARD.diffusion)
+    loss = loss_of(Conditioned(guided), clean, draw, GUIDED_BARD, schedule)
+    assert (loss.item() < 1e-9) == right
+    plain = loss_of(Conditioned(guided), clean, draw.plain, GUIDED_BARD, schedule)
+    assert plain > 1  # there the recording is the goal, which is about 0
 
 
 def test_the_same_seed_draws_the_same() -> None:
