@@ -116,7 +116,7 @@ async def play(endpoint: Endpoint, discord: DiscordServer) -> list[Scene]:
 
 
 async def _main(options: argparse.Namespace) -> None:
-    settings = Settings(generator_url=options.generator, model=options.model)
+    settings = Settings(generator_urls=(options.generator,) if options.generator else (), model=options.model)
     async with generator(settings) as endpoint, DiscordServer() as discord:
         scenes = await play(endpoint, discord)
     options.out.mkdir(parents=True, exist_ok=True)

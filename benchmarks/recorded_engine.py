@@ -11,7 +11,7 @@ from benchmarks.recorded import LATENCY_FRAMES, WINDOW_FRAMES, record
 from generator.bars import bars
 from generator.errors import GeneratorError
 from generator.moods import MOODS
-from generator.protocol import Bar, Controls, Transition
+from generator.protocol import Bar, Controls, ProtocolError, Transition
 from generator.section import Section
 from generator.server import bind, serve
 from generator.service import create_app
@@ -34,10 +34,21 @@ class Piece:
 class RecordedStream:
     """One listener's."""
 
+    continues = False
+
     def __init__(self, recording: list[bytes], section: Section, start: int) -> None:
-        self.end = start
+        self.end, self.volume = start, 1.0
         self._first = start
         self._recording, self._section = recording, section
+
+    @property
+    def controls(self) -> Controls:
+        """What is played."""
+        return self._section.controls
+
+    def snapshot(self) -> bytes:
+        """Nothing: a recording has no state."""
+        return b""
 
     def advance(self, slack: float = 0.0) -> Piece:
         """The next window."""
@@ -85,6 +96,10 @@ class RecordedPlayer:
         return RecordedStream(
             self._recording, Section(controls, seed, start if origin is None else origin, home), start
         )
+
+    def resume(self, state: bytes) -> RecordedStream:
+        """Never: a recording has no state."""
+        raise ProtocolError("a recording has no state")
 
     def take_over(self, other: "RecordedPlayer") -> None:
         """There is no other."""

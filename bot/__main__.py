@@ -63,7 +63,7 @@ def _demo(settings: Settings, options: argparse.Namespace, env: Mapping[str, str
     if options.seconds < len(options.moods) * FRAME_SECONDS:
         raise DemoError(f"{options.seconds:g} seconds are too short for {len(options.moods)} moods")
     if options.model is not None:
-        if settings.generator_url is not None:
+        if settings.generator_urls:
             raise SettingsError(
                 "--model chooses for a generator that is started here, but BARDCAST_GENERATOR_URL names one elsewhere: "
                 "leave out one of them"

@@ -12,7 +12,8 @@ import discord
 from discord import app_commands
 
 from bot.attendance import Patience
-from bot.client import Backoff, Endpoint, Wish
+from bot.backoff import Backoff
+from bot.client import Endpoint, Wish
 from bot.engagement import Engagement
 from bot.errors import VoiceError
 from bot.localisation import Sentence, language_of

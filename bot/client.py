@@ -1,18 +1,25 @@
-"""One table's line to the generator: it reconnects, resumes, and always asks for the newest wish."""
+"""One table's line to the generator: it reconnects, resumes, and always asks for the newest wish.
+
+A generator tells now and then what another one needs to go on from there. Should it go away while nothing else is
+wished for, the next to answer goes on with the same music, be it the same machine or another.
+"""
 
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import aiohttp
 
+from bot.backoff import Backoff, Round
 from bot.errors import GeneratorError
 from bot.jitter_buffer import LEAD_FRAMES
 from generator.protocol import (
     AHEAD_FRAMES,
     AUTHORIZATION_HEADER,
+    MAX_OPEN_BYTES,
     Controls,
     MoodLands,
     Open,
@@ -24,6 +31,7 @@ from generator.protocol import (
     ServerEvent,
     SetMood,
     SetVolume,
+    Snapshot,
     Transition,
     decode_server,
     encode,
@@ -34,13 +42,15 @@ log = logging.getLogger(__name__)
 
 PLAYHEAD_EVERY: Final = 10  #: frames
 HANDSHAKE_SECONDS: Final = 10.0
+BRISK_HANDSHAKE_SECONDS: Final = 2.0  #: where there is another address to try
 HEARTBEAT_SECONDS: Final = 10.0
 STALLED_SECONDS: Final = 30.0  #: without a word from a server that owes us frames
 STEADY_SECONDS: Final = 5.0  #: a connection that lived so long with music was no failed attempt
 FATAL_BACKOFF_SECONDS: Final = 5.0  #: what a person has to mend is not mended by haste
-MAX_MESSAGE: Final = 64 * 1024
 
 UNAUTHORISED: Final = "unauthorised"
+#: Problems that say nothing about the state with which a stream was opened.
+_DOORS: Final = frozenset({UNAUTHORISED, "full"})
 #: HTTP statuses with which a server turns the handshake down for want of the right token.
 _REFUSALS: Final = (401, 403)
 
@@ -61,14 +71,14 @@ ClientEvent = ServerEvent | Connected | Away
 
 
 class Endpoint(Protocol):
-    """Where the generator is: a fixed address, or a child process that has another after each start."""
+    """Where the generator is: fixed addresses, or a child process that has another after each start."""
 
     @property
     def token(self) -> str | None:
         """The shared secret."""
 
-    async def url(self) -> str:
-        """Base URL, waited for if need be.
+    async def urls(self) -> Sequence[str]:
+        """Base URLs, any of which will do, waited for if need be.
 
         Raises:
             GeneratorError: there will be none soon; the message says why.
@@ -77,24 +87,26 @@ class Endpoint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FixedEndpoint:
-    """A generator that somebody else runs."""
+    """A generator that somebody else runs, or several that share a token."""
 
-    address: str
+    address: str | tuple[str, ...]
     token: str | None = None
 
-    async def url(self) -> str:
-        """The address."""
-        return self.address
+    async def urls(self) -> Sequence[str]:
+        """The addresses."""
+        return (self.address,) if isinstance(self.address, str) else self.address
 
 
 class Listener(Protocol):
     """Who receives the stream; called on the event loop."""
 
-    def stream_begins(self, *, changed: bool) -> int:
+    def stream_begins(self, *, changed: bool, resumable: int | None) -> int:
         """A stream is about to be opened.
 
         Args:
             changed: whether it plays something else than the last one did.
+            resumable: place from which it can go on with the very music of the last one. If it does,
+                :attr:`Opened.continues` is set, before its first frame.
 
         Returns:
             Place of the first frame that it should send.
@@ -113,26 +125,6 @@ class Wish:
 
     controls: Controls
     volume: float
-
-
-class Backoff:
-    """Exponential, with full jitter (Brooker, AWS 2015): clients that fell together don't return together."""
-
-    def __init__(self, rng: random.Random, first: float = 0.25, most: float = 10.0) -> None:
-        self._rng = rng
-        self._first = first
-        self._most = most
-        self._attempts = 0
-
-    def reset(self) -> None:
-        """The last attempt was a success."""
-        self._attempts = 0
-
-    def next(self, least: float = 0.0) -> float:
-        """Seconds to wait before the next attempt."""
-        ceiling = min(self._most, self._first * 2.0 ** min(self._attempts, 20))
-        self._attempts += 1
-        return max(least, self._rng.uniform(self._first / 2, ceiling))
 
 
 class GeneratorClient:
@@ -154,7 +146,7 @@ class GeneratorClient:
             endpoint: where the generator is.
             listener: who receives what comes.
             wish: what to play first.
-            seed: of the music.
+            seed: of the music; tables of different seeds begin with different addresses.
             rng: for the jitter of the back-off.
             stalled_seconds: how long a silent server is believed in.
         """
@@ -167,6 +159,7 @@ class GeneratorClient:
         self._transition: Transition = "sudden"  # by which the wish's mood is reached
         self._seed = seed
         self._backoff = Backoff(rng or random.Random())  # noqa: S311 - jitter, not a secret
+        self._round = Round(seed)
         self._stalled_seconds = stalled_seconds
         self._playhead = 0
         self._sent_playhead = 0
@@ -174,6 +167,7 @@ class GeneratorClient:
         self._landed: Controls | None = None  # what the frames that came last are
         self._newest = -1  # place of the last frame that came
         self._start = 0  # place of the stream's first frame
+        self._snapshot: Snapshot | None = None  # the newest state from which the music can go on
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._fatal = False
@@ -216,6 +210,7 @@ class GeneratorClient:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         async with aiohttp.ClientSession() as session:
+            fatal = False  # in this round
             while True:
                 self._fatal = False
                 begun, reason = loop.time(), "the music generator closed the line"
@@ -233,9 +228,13 @@ class GeneratorClient:
                     reason = f"the music generator can't be reached: {str(error) or type(error).__name__}"
                 if self.connected and loop.time() - begun >= STEADY_SECONDS:
                     self._backoff.reset()
+                    self._round.reset()
                 self.connected = False
+                fatal = fatal or self._fatal
                 self._listener.event(Away(reason))
-                await asyncio.sleep(self._backoff.next(FATAL_BACKOFF_SECONDS if self._fatal else 0.0))
+                if not self._round.fail():
+                    await asyncio.sleep(self._backoff.next(FATAL_BACKOFF_SECONDS if fatal else 0.0))
+                    fatal = False
 
     def _refusal(self, status: int) -> str:
         if status not in _REFUSALS:
@@ -246,27 +245,28 @@ class GeneratorClient:
 
     async def _stream(self, session: aiohttp.ClientSession) -> None:
         """One connection, from its opening to its end."""
-        url = await self._endpoint.url()
+        url = self._round.pick(await self._endpoint.urls())
         token = self._endpoint.token
         headers = {AUTHORIZATION_HEADER: f"Bearer {token}"} if token else {}
-        async with asyncio.timeout(HANDSHAKE_SECONDS):
+        async with asyncio.timeout(HANDSHAKE_SECONDS if self._round.addresses == 1 else BRISK_HANDSHAKE_SECONDS):
             socket = await session.ws_connect(
-                f"{url}/v1/stream", headers=headers, heartbeat=HEARTBEAT_SECONDS, max_msg_size=MAX_MESSAGE
+                f"{url}/v1/stream", headers=headers, heartbeat=HEARTBEAT_SECONDS, max_msg_size=MAX_OPEN_BYTES
             )
         try:
             # Not "sent before": a change that the last server took and never played is still to be made.
             other_volume = self._sent is not None and self._sent.volume != self._wish.volume
             changed = self._reopen or other_volume or self._landed != self._wish.controls
-            start = self._start = self._listener.stream_begins(changed=changed)
+            past = None if changed else self._snapshot
+            resumable = None if past is None else past.frame
+            start = self._start = self._listener.stream_begins(changed=changed, resumable=resumable)
+            self._snapshot = past if start == resumable else None
             self._reopen = False
             wish = self._sent = self._wish
             # A server takes the start for the playhead until it is told better.
             self._sent_playhead = self._playhead if start == self._playhead else -PLAYHEAD_EVERY
             self._news.set()
             self._newest = start - 1
-            controls = wish.controls
-            opening = Open(controls.mood, self._seed, wish.volume, controls.intensity, start, controls.blend)
-            await socket.send_str(encode(opening))
+            await socket.send_str(encode(self._opening(wish, start)))
             sender = asyncio.create_task(self._send(socket), name="generator-client-sender")
             try:
                 await self._receive(socket)
@@ -275,6 +275,19 @@ class GeneratorClient:
                 await asyncio.gather(sender, return_exceptions=True)
         finally:
             await socket.close()
+
+    def _opening(self, wish: Wish, start: int) -> Open:
+        controls, state = wish.controls, None if self._snapshot is None else self._snapshot.state
+        return Open(
+            controls.mood,
+            self._seed,
+            wish.volume,
+            controls.intensity,
+            start,
+            controls.blend,
+            states=True,
+            state=state,
+        )
 
     async def _send(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """Sends what is new, and only the newest of it."""
@@ -313,6 +326,8 @@ class GeneratorClient:
             if message.type is aiohttp.WSMsgType.BINARY:
                 self._connect()
                 self._newest, pcm = unpack_frame(message.data)
+                if self._snapshot is not None and self._newest < self._snapshot.frame:
+                    self._snapshot = None  # of a future that will not be
                 self._listener.frame(self._newest, pcm)
             elif message.type is aiohttp.WSMsgType.TEXT:
                 event = decode_server(message.data)
@@ -320,8 +335,13 @@ class GeneratorClient:
                     if self._problem(event):
                         raise GeneratorError(event.message)
                     continue
+                if isinstance(event, Snapshot):
+                    self._snapshot = event
+                    continue
                 if isinstance(event, Opened):
                     self.model = event.model
+                    if not event.continues:
+                        self._snapshot = None
                 elif isinstance(event, Pace):
                     self.pace = event
                 elif isinstance(event, MoodLands):
@@ -340,5 +360,7 @@ class GeneratorClient:
     def _problem(self, problem: Problem) -> bool:
         log.warning("the generator reports: %s (%s)", problem.message, problem.code)
         self._fatal = self._fatal or problem.fatal
+        if problem.code not in _DOORS:
+            self._snapshot = None  # whatever it was: not twice
         self._listener.event(problem)
         return problem.fatal

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bot.attendance import Attendance, Clock, Patience, Presence, listeners
-from bot.client import Backoff, Wish
+from bot.backoff import Backoff
+from bot.client import Wish
 from bot.errors import NothingPlays, VoiceError
 from bot.localisation import Sentence
 from bot.logs import about

@@ -5,8 +5,9 @@ For tests and trials. It can be told to stall, to break all lines, to go away an
 
 import asyncio
 import contextlib
+import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,8 @@ from generator.protocol import (
     CHANNELS,
     FRAME_SAMPLES,
     FRAME_SECONDS,
+    FRAMES_PER_SECOND,
+    MAX_OPEN_BYTES,
     SAMPLE_RATE,
     Controls,
     MoodLands,
@@ -32,8 +35,11 @@ from generator.protocol import (
     ServerEvent,
     SetMood,
     SetVolume,
+    Snapshot,
     decode_client,
+    decode_state,
     encode,
+    encode_state,
     pack_frame,
 )
 
@@ -65,6 +71,17 @@ class _Stream:
             self.phases, self.gains = self.past[place]
             self.place = place
 
+    def snapshot(self) -> Snapshot:
+        """What :meth:`resumed` needs."""
+        body = [asdict(self.controls), self.volume, self.place, self.phases, self.gains]
+        return Snapshot(self.place, encode_state(json.dumps(body).encode()))
+
+    @classmethod
+    def resumed(cls, state: str) -> "_Stream":
+        """A stream that goes on from a :meth:`snapshot`."""
+        controls, volume, place, phases, gains = json.loads(decode_state(state))
+        return cls(Controls(**controls), volume, place, place, phases=phases, gains=gains)
+
     def render(self) -> bytes:
         """The next frame; gains approach their goals in steps of a fade's length."""
         self.past[self.place] = (dict(self.phases), dict(self.gains))
@@ -93,6 +110,7 @@ class FakeGenerator:
         changes: each change of mood that was asked of a stream, in order.
         speed: frames made per frame's time; below 1 it is too slow.
         stalled: set it, and no frame is sent though the lines stand.
+        forgetful: set it, and no stream goes on from a client's state.
         deaf: set it, and what clients ask of a stream is not done.
         problem: sent to each client in answer to its opening, where set.
     """
@@ -107,6 +125,7 @@ class FakeGenerator:
         self.opens: list[Open] = []
         self.changes: list[SetMood] = []
         self.stalled = False
+        self.forgetful = False
         self.deaf = False
         self.problem: Problem | None = None
         self._token = token
@@ -180,7 +199,7 @@ class FakeGenerator:
                 if message.type is not WSMsgType.TEXT:
                     break
                 try:
-                    asked = decode_client(message.data)
+                    asked = decode_client(message.data, MAX_OPEN_BYTES)
                 except ProtocolError as error:
                     await _tell(socket, Problem("malformed", str(error)))
                     continue
@@ -190,8 +209,11 @@ class FakeGenerator:
                         await _tell(socket, self.problem)
                         if self.problem.fatal:
                             break
-                    stream = _Stream(asked.controls, float(asked.volume), asked.start, asked.start)
-                    await _tell(socket, Opened("sines"))
+                    if asked.state is None or self.forgetful:
+                        stream = _Stream(asked.controls, float(asked.volume), asked.start, asked.start)
+                    else:
+                        stream = _Stream.resumed(asked.state)
+                    await _tell(socket, Opened("sines", asked.state is not None and not self.forgetful))
                     await _tell(socket, MoodLands(asked.mood, asked.intensity, asked.start, asked.blend))
                     self._streams.add(stream)
                     maker = asyncio.create_task(self._make(socket, stream))
@@ -218,6 +240,8 @@ class FakeGenerator:
                 place = stream.place
                 await socket.send_bytes(pack_frame(place, stream.render()))
                 made += 1
+                if stream.place % FRAMES_PER_SECOND == 0:
+                    await _tell(socket, stream.snapshot())
                 if made % 50 == 0:
                     await _tell(socket, Pace(1.0, 1.0 / self.speed))
                 await asyncio.sleep(FRAME_SECONDS / self.speed)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from bot.client import Backoff
+from bot.backoff import Backoff
 from bot.errors import GeneratorError
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,10 @@ class GeneratorProcess:
     def token(self) -> str | None:
         """The secret that only this process and its child know, if there is one."""
         return self._token
+
+    async def urls(self) -> Sequence[str]:
+        """:meth:`url`, for want of another."""
+        return (await self.url(),)
 
     async def url(self) -> str:
         """Where the child listens, once it does.

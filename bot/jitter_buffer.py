@@ -50,7 +50,9 @@ class JitterBuffer:
         self._newest = -1
         self._strand = 0  # frames of one strand continue one another; where it changes there is a seam to be faded
         self._strand_heard = 0
+        self._newest_strand = 0  # of the frame that came last
         self._other_stream = False
+        self._repeats = False  # whether frames come that may have been heard already
         self._last_late = -2
         self._heard: deque[Frame] = deque(maxlen=HISTORY_SECONDS * FRAMES_PER_SECOND)
         self._extension: Extension | None = None
@@ -81,21 +83,28 @@ class JitterBuffer:
         """Whether so much is there that a fade can be done in full."""
         return self._resume_place() is not None
 
-    def resume_at(self, *, changed: bool) -> int:
+    def resume_at(self, *, changed: bool, resumable: int | None = None) -> int:
         """Where a reopened stream should begin.
 
         Args:
             changed: whether it is to play something else than what lies ready, which then is not worth waiting for.
+            resumable: place from which it could go on with the very music that came before.
         """
         end = self.playhead
         while end in self._frames:
             end += 1
-        return min(end, self.playhead + LEAD_FRAMES) if changed else end
+        if changed:
+            return min(end, self.playhead + LEAD_FRAMES)
+        return end if resumable is None or resumable > end else resumable
 
     def begin_stream(self) -> None:
         """The frames that come from now on belong to another stream, and its first does not continue the old."""
         self._strand += 1
-        self._other_stream = True
+        self._other_stream, self._repeats = True, False
+
+    def continue_stream(self) -> None:
+        """The stream that has begun goes on with the very music of the last: there is no seam."""
+        self._strand, self._repeats = self._newest_strand, True
 
     def put(self, index: int, pcm: bytes) -> None:
         """Takes a frame in; one whose place is taken replaces what is there *and all that comes after*.
@@ -103,8 +112,9 @@ class JitterBuffer:
         The server sends in order, so what lies behind a replaced frame is of a future that will not be.
         """
         if index < self.playhead:
-            self.counts.late += 1
-            self._last_late = index
+            if not self._repeats:
+                self.counts.late += 1
+                self._last_late = index
             return
         if index > self.playhead + FURTHEST_FRAMES:
             self.counts.refused += 1
@@ -114,8 +124,9 @@ class JitterBuffer:
             self._strand += 1
         if index in self._frames or self._other_stream:
             self._forget_from(index)
-        self._other_stream = False
+        self._other_stream = self._repeats = False
         self._frames[index] = (self._strand, pcm)
+        self._newest_strand = self._strand
         self._newest = max(self._newest, index)
 
     def next(self) -> Frame:

@@ -31,15 +31,15 @@ async def listen(
     """Starts a generator and opens its page, until it is interrupted; the exit status.
 
     Args:
-        settings: the model to play; or a generator elsewhere, whose page is opened.
+        settings: the model to play; or generators elsewhere, of which the first one's page is opened.
         env: tells whether a browser has a window here.
         show: opens an address in one.
 
     Raises:
         GeneratorError: the generator can't be started; the message says why.
     """
-    if settings.generator_url is not None:
-        await _open(settings.generator_url, env, show)
+    if settings.generator_urls:
+        await _open(settings.generator_urls[0], env, show)
         return 0
     # On loopback and without a secret: the page's address is all that a person needs. The port is one that stays, so
     # that the page finds the generator again should it have to be restarted.

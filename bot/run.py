@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def generator(settings: Settings) -> AsyncIterator[Endpoint]:
-    """The generator that the settings name: one elsewhere, or a child of this process that ends with the context.
+    """The generator that the settings name: elsewhere, or a child of this process that ends with the context.
 
     Raises:
         GeneratorError: a child can't be started here; the message says what to install.
     """
-    if settings.generator_url is not None:
-        yield FixedEndpoint(settings.generator_url, settings.generator_token)
+    if settings.generator_urls:
+        yield FixedEndpoint(settings.generator_urls, settings.generator_token)
         return
     process = GeneratorProcess(serve_command(settings.model))
     await process.start()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from bot.errors import SettingsError
 from bot.logs import Style
@@ -28,8 +28,8 @@ class Settings:
 
     Attributes:
         discord_token: the bot's token, or None where no Discord is wanted (the demo).
-        generator_url: base URL of a generator elsewhere, without a slash at its end; None: one is started here.
-        generator_token: the secret shared with that generator.
+        generator_urls: base URLs of generators elsewhere, without a slash at the end; none: one is started here.
+        generator_token: the secret shared with those generators.
         model: name or path of the checkpoint that a generator started here plays; None: the one that ships.
         volume: percent, 0 to 100, at which a table begins.
         store: the file that keeps what outlives a restart; a ``~`` at its beginning is the home folder.
@@ -41,7 +41,7 @@ class Settings:
     """
 
     discord_token: str | None = None
-    generator_url: str | None = None
+    generator_urls: tuple[str, ...] = ()
     generator_token: str | None = None
     model: str | None = None
     volume: int = DEFAULT_VOLUME
@@ -86,7 +86,7 @@ def load_settings(env: Mapping[str, str | None]) -> Settings:
 
     return Settings(
         discord_token=text("DISCORD_TOKEN"),
-        generator_url=_base_url(text("BARDCAST_GENERATOR_URL")),
+        generator_urls=_base_urls(text("BARDCAST_GENERATOR_URL")),
         generator_token=text("BARDCAST_TOKEN"),
         model=text("BARDCAST_MODEL"),
         volume=number("BARDCAST_VOLUME", DEFAULT_VOLUME, 0, 100),
@@ -113,13 +113,25 @@ def _store(value: str | None, state_home: str | None) -> Path:
     return Path(state_home, _STORE) if state_home is not None and Path(state_home).is_absolute() else DEFAULT_STORE
 
 
-def _base_url(value: str | None) -> str | None:
-    if value is None:
-        return None
-    parts = urlsplit(value)
-    if parts.scheme not in _SCHEMES or not parts.hostname or parts.query or parts.fragment:
+def _base_urls(value: str | None) -> tuple[str, ...]:
+    """Each once: an address that was given twice would be tried twice."""
+    return () if value is None else tuple(dict.fromkeys(_base_url(each.strip()) for each in value.split(",")))
+
+
+def _base_url(value: str) -> str:
+    parts = _split(value)
+    if parts is None or parts.scheme not in _SCHEMES or not parts.hostname or parts.query or parts.fragment:
         raise SettingsError(
-            f"BARDCAST_GENERATOR_URL is {value!r}, which is no address of a generator; "
-            "write it as http://host:port, or leave it out to have the bot start its own"
+            f"BARDCAST_GENERATOR_URL names {value!r}, which is no address of a generator; write it as "
+            "http://host:port, several with commas between them, or leave it out to have the bot start its own"
         )
     return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _split(value: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:  # half an IPv6 address, or a port that is none
+        return None
+    return parts

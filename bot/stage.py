@@ -11,7 +11,7 @@ from bot.errors import DemoError
 from bot.jitter_buffer import BufferCounts, Frame, JitterBuffer
 from bot.playout import AHEAD_PACKETS
 from generator.moods import Mood
-from generator.protocol import FRAME_SECONDS, FRAMES_PER_SECOND, Controls, MoodLands, Pace, Problem
+from generator.protocol import FRAME_SECONDS, FRAMES_PER_SECOND, Controls, MoodLands, Opened, Pace, Problem
 
 PATIENCE: Final = 3  #: so often a generator that has not played a note may fail; a table would try for ever
 FIRST_SOUND_SECONDS: Final = 180.0  #: a cold start of the generator, and its first window
@@ -144,10 +144,10 @@ class Stage:
 
     # bot.client.Listener
 
-    def stream_begins(self, *, changed: bool) -> int:
+    def stream_begins(self, *, changed: bool, resumable: int | None) -> int:
         """Where the stream should begin."""
         self._buffer.begin_stream()
-        return self._buffer.resume_at(changed=changed)
+        return self._buffer.resume_at(changed=changed, resumable=resumable)
 
     def frame(self, index: int, pcm: bytes) -> None:
         """A frame came."""
@@ -162,6 +162,8 @@ class Stage:
             case Away():
                 self._reason = event.reason
                 self._outages += 1
+            case Opened(continues=True):
+                self._buffer.continue_stream()
             case Problem(fatal=True):
                 self._fatal = event.message
             case MoodLands():

@@ -16,7 +16,7 @@ from bot.logs import about
 from bot.playout import AHEAD_PACKETS, Playout
 from bot.supervisor import Supervisor
 from bot.voice import Channel
-from generator.protocol import FRAME_SECONDS, Controls, MoodLands, Transition
+from generator.protocol import FRAME_SECONDS, Controls, MoodLands, Opened, Transition
 
 log = logging.getLogger(__name__)
 
@@ -214,10 +214,10 @@ class Table:
 
     # What the generator sends (bot.client.Listener)
 
-    def stream_begins(self, *, changed: bool) -> int:
+    def stream_begins(self, *, changed: bool, resumable: int | None) -> int:
         """Where the stream should begin."""
         self._buffer.begin_stream()
-        return self._buffer.resume_at(changed=changed)
+        return self._buffer.resume_at(changed=changed, resumable=resumable)
 
     def frame(self, index: int, pcm: bytes) -> None:
         """A frame came."""
@@ -230,6 +230,8 @@ class Table:
             if self._outage is None and not self._stopping:
                 loop = asyncio.get_running_loop()
                 self._outage = loop.call_later(NOTICE_SECONDS, self._tell_outage, event.reason)
+        elif isinstance(event, Opened) and event.continues:
+            self._buffer.continue_stream()
         elif isinstance(event, Connected) and self._outage is not None:
             self._outage.cancel()
             self._outage = None

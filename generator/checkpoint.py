@@ -51,6 +51,11 @@ class Checkpoint:
     config: ModelConfig
     tensors: Mapping[str, Tensor]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the model is, wherever it was read from."""
+        return _digest({"config": json.dumps(self.config.to_json())}, self.tensors)
+
     def part(self, name: str) -> dict[str, Tensor]:
         """The tensors of one part, float32, their prefix taken off."""
         prefix = name + "."

@@ -58,6 +58,8 @@ class State:
         mel: [bands, frames], normalised: the prefix, whole columns of a plan, up to ``position`` or up to ``overlap``
             frames past it; empty at the beginning, and always for a model without a prefix.
         sound: [samples], mono, 48 kHz: what was heard from the prefix's beginning up to ``position``.
+
+    A stream gives both at half precision, as they travel: so a window is the same to the bit wherever it is made.
     """
 
     position: int
@@ -97,7 +99,7 @@ class Engine:
         Raises:
             CheckpointError: the tensors do not fit the configuration, or no stream can be made of such windows.
         """
-        self.config, self.name = checkpoint.config, checkpoint.config.name
+        self.config, self.name, self.digest = checkpoint.config, checkpoint.config.name, checkpoint.digest
         self.device = device or pick_device()
         self.steps = steps or self.config.diffusion.steps
         if self.config.diffusion.schedule == "paper":

@@ -2,8 +2,8 @@
 
 One WebSocket (``/v1/stream``) carries one stream. The client sends JSON text: first :class:`Open`, then
 :class:`SetMood`, :class:`SetVolume` and :class:`Playhead` at any time. The server sends binary frames
-(:func:`pack_frame`) and JSON text events (:class:`Opened`, :class:`MoodLands`, :class:`Bar`, :class:`Pace`,
-:class:`Problem`).
+(:func:`pack_frame`) and JSON text events (:class:`Opened`, :class:`MoodLands`, :class:`Bar`, :class:`Snapshot`,
+:class:`Pace`, :class:`Problem`).
 
 A client shows the shared token in a header. A web page can't set one on a WebSocket, so it offers two subprotocols,
 :data:`SUBPROTOCOL` and :data:`TOKEN_SUBPROTOCOL` followed by the token's UTF-8 bytes in base64url without padding; the
@@ -15,6 +15,8 @@ sent before *replaces* the earlier one, if that was not played yet: so a change 
 ear without waiting for the buffer to drain, and the splice (already cross-faded by the server) is seamless.
 """
 
+import base64
+import binascii
 import json
 import struct
 from collections.abc import Mapping
@@ -31,6 +33,8 @@ FRAME_BYTES: Final = FRAME_SAMPLES * CHANNELS * 2  #: 3,840: interleaved stereo,
 FRAMES_PER_SECOND: Final = 50
 AHEAD_FRAMES: Final = 8 * FRAMES_PER_SECOND  #: how far past the playhead the server may run
 MAX_MESSAGE_BYTES: Final = 4_096  #: of a client's text message
+MAX_STATE_BYTES: Final = 512 * 1024  #: of a stream's state, before it is base64
+MAX_OPEN_BYTES: Final = MAX_MESSAGE_BYTES + -(-MAX_STATE_BYTES // 3) * 4  #: of a text message that opens a stream
 MAX_FRAME_INDEX: Final = 2**48  #: thousands of years
 MAX_SEED: Final = 2**32 - 1
 INTENSITIES: Final = range(1, 6)  #: 1 is calm, 3 is the mood as it is, 5 is all it has
@@ -91,6 +95,9 @@ class Open:
         home: pitch class, 0 to 11, of the piece's home key; drawn from the seed where ``None``.
         beside: whether the model is to play that stands beside the service's own, if one does.
         bars: whether to be told the bars that are played (:class:`Bar`).
+        states: whether to be told the stream's states (:class:`Snapshot`).
+        state: one of them, in base64, to go on from: ``start`` is its place. The piece is then the state's; mood and
+            volume are turned to where it plays others.
     """
 
     type: ClassVar[str] = "open"
@@ -104,6 +111,8 @@ class Open:
     home: int | None = None
     beside: bool = False
     bars: bool = False
+    states: bool = False
+    state: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.controls
@@ -114,9 +123,11 @@ class Open:
             _need_int("origin", self.origin, 0, self.start)
         if self.home is not None:
             _need_int("home", self.home, 0, 11)
-        for name in ("beside", "bars"):
+        for name in ("beside", "bars", "states"):
             if type(getattr(self, name)) is not bool:
                 raise ProtocolError(f"{name} is true or false")
+        if self.state is not None:
+            decode_state(self.state)
 
     @property
     def controls(self) -> Controls:
@@ -186,10 +197,14 @@ class Playhead:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Server: the stream has begun; ``model`` names the checkpoint that plays."""
+    """Server: the stream has begun; ``model`` names the checkpoint that plays.
+
+    ``continues`` says that it goes on, to the sample, from the state that it was opened with.
+    """
 
     type: ClassVar[str] = "opened"
     model: str
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +262,22 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Server: what another server needs to go on from ``frame`` as this one will.
+
+    Sent to clients that asked for it, after all frames before ``frame``. Void as soon as an earlier frame is replaced.
+
+    Attributes:
+        frame: place of the first frame that is not in it.
+        state: in base64, for :class:`Open`; the client need not understand it.
+    """
+
+    type: ClassVar[str] = "snapshot"
+    frame: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """Server: the last window's length and cost, both in seconds. Their ratio is the real-time factor."""
 
@@ -266,10 +297,12 @@ class Problem:
 
 
 ClientMessage = Open | SetMood | SetVolume | Playhead
-ServerEvent = Opened | MoodLands | Bar | Pace | Problem
+ServerEvent = Opened | MoodLands | Bar | Snapshot | Pace | Problem
 
 _CLIENT: Final[Mapping[str, type[ClientMessage]]] = {kind.type: kind for kind in (Open, SetMood, SetVolume, Playhead)}
-_SERVER: Final[Mapping[str, type[ServerEvent]]] = {kind.type: kind for kind in (Opened, MoodLands, Bar, Pace, Problem)}
+_SERVER: Final[Mapping[str, type[ServerEvent]]] = {
+    kind.type: kind for kind in (Opened, MoodLands, Bar, Snapshot, Pace, Problem)
+}
 
 
 def encode(message: ClientMessage | ServerEvent) -> str:
@@ -277,14 +310,18 @@ def encode(message: ClientMessage | ServerEvent) -> str:
     return json.dumps({"type": message.type, **asdict(message)}, separators=(",", ":"))
 
 
-def decode_client(text: str) -> ClientMessage:
+def decode_client(text: str, most: int = MAX_MESSAGE_BYTES) -> ClientMessage:
     """The client's message in ``text``.
+
+    Args:
+        text: one JSON object.
+        most: how long it may be: ``MAX_OPEN_BYTES`` where a stream may be opened.
 
     Raises:
         ProtocolError: it is too long, not JSON, of no known type, or a field is missing, unknown or out of range.
     """
-    if len(text) > MAX_MESSAGE_BYTES:
-        raise ProtocolError(f"a message is at most {MAX_MESSAGE_BYTES} bytes long")
+    if len(text) > most:
+        raise ProtocolError(f"a message is at most {most} bytes long")
     return _decode(text, _CLIENT)
 
 
@@ -295,6 +332,25 @@ def decode_server(text: str) -> ServerEvent:
         ProtocolError: as for :func:`decode_client`.
     """
     return _decode(text, _SERVER)
+
+
+def encode_state(state: bytes) -> str:
+    """A state as it stands in a message."""
+    return base64.b64encode(state).decode("ascii")
+
+
+def decode_state(text: object) -> bytes:
+    """The inverse of :func:`encode_state`.
+
+    Raises:
+        ProtocolError: it is too long, or no base64.
+    """
+    try:
+        if type(text) is not str or len(text) > MAX_OPEN_BYTES - MAX_MESSAGE_BYTES:
+            raise ValueError
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ProtocolError(f"state is at most {MAX_STATE_BYTES} bytes in base64") from None
 
 
 def pack_frame(index: int, pcm: bytes) -> bytes:

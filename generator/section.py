@@ -58,7 +58,7 @@ class Section:
         here = self.at(frame)
         nearest = here.goal if here._way_at(frame) >= 0.5 else here.controls
         bridge = Section(nearest, self.seed, frame, self.tonic(frame), controls)
-        end = frame + bridge._length
+        end = frame + bridge.length
         return Section(controls, self.seed, end, bridge.tonic(end), bridge=bridge)
 
     def at(self, frame: int) -> "Section":
@@ -92,6 +92,12 @@ class Section:
         return BARS_A_PHRASE * self.style.bar
 
     @property
+    def length(self) -> int:
+        """Of a bridge, in frames: whole bars."""
+        metre = self.style.metre
+        return self._frames(metre * max(1, round(SLOW_SECONDS / (metre * self.beat_seconds))))
+
+    @property
     def material(self) -> tuple[int, ...]:
         """What its tunes are drawn from, beside the place of a phrase: the stream, and the moods that play together."""
         moods = (*self.controls.moods, *(self.toward.moods if self.toward else ()))
@@ -113,7 +119,7 @@ class Section:
 
     def way(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
         """How far a bridge has come at wire frames, 0 to 1; 0 for what leads nowhere."""
-        way = (frames - self.origin) / self._length if self.toward else np.zeros(len(frames))
+        way = (frames - self.origin) / self.length if self.toward else np.zeros(len(frames))
         return np.clip(way, 0.0, 1.0)
 
     def next_beat(self, frame: int) -> int:
@@ -164,12 +170,6 @@ class Section:
     def _frames(self, beats: int) -> int:
         """From the origin to a beat: ⌊(beats · beat) + ½⌋, where a beat is BEAT / tempo frames."""
         return (2 * BEAT * beats + self.tempo) // (2 * self.tempo)
-
-    @property
-    def _length(self) -> int:
-        """Of a bridge, in frames: whole bars."""
-        metre = self.style.metre
-        return self._frames(metre * max(1, round(SLOW_SECONDS / (metre * self.beat_seconds))))
 
 
 def _shares(controls: Controls) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from generator.errors import GeneratorError
-from generator.protocol import MAX_MESSAGE_BYTES
+from generator.protocol import MAX_MESSAGE_BYTES, MAX_OPEN_BYTES
 from generator.settings import SettingsError
 
 #: How long open connections get to say goodbye; with the worker's share, well within two seconds.
@@ -76,8 +76,8 @@ def make_server(app: ASGIApp, on_ready: Callable[[], None], certificate: Path | 
             app,
             log_config=None,
             access_log=False,
-            # Four times what the protocol allows: a message a little too long gets an answer, a huge one the door.
-            ws_max_size=4 * MAX_MESSAGE_BYTES,
+            # A little more than the protocol allows: a message a little too long gets an answer, a huge one the door.
+            ws_max_size=MAX_OPEN_BYTES + 4 * MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,  # sound doesn't deflate; it would only cost time
             # Who has vanished must not keep their own place among the streams from themselves for long.
             ws_ping_interval=PING_SECONDS,

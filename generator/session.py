@@ -16,6 +16,9 @@ from generator.outbox import Outbox
 from generator.protocol import (
     FRAME_SECONDS,
     FRAMES_PER_SECOND,
+    MAX_MESSAGE_BYTES,
+    MAX_OPEN_BYTES,
+    MAX_STATE_BYTES,
     Bar,
     ClientMessage,
     Controls,
@@ -29,9 +32,12 @@ from generator.protocol import (
     ServerEvent,
     SetMood,
     SetVolume,
+    Snapshot,
     Transition,
     decode_client,
+    decode_state,
     encode,
+    encode_state,
     pack_frame,
 )
 from generator.settings import Settings
@@ -70,6 +76,13 @@ class Stream(Protocol):
 
     @property
     def end(self) -> int: ...  # noqa: D102
+    @property
+    def controls(self) -> Controls: ...  # noqa: D102
+    @property
+    def volume(self) -> float: ...  # noqa: D102
+    @property
+    def continues(self) -> bool: ...  # noqa: D102
+    def snapshot(self) -> bytes: ...  # noqa: D102
     def advance(self, slack: float = ...) -> Chunk: ...  # noqa: D102
     def change(  # noqa: D102
         self, controls: Controls, playhead: Callable[[], int], transition: Transition
@@ -92,6 +105,7 @@ class Engine(Protocol):
         origin: int | None = None,
         home: int | None = None,
     ) -> Stream: ...
+    def resume(self, state: bytes) -> Stream: ...  # noqa: D102
 
 
 class _Fatal(Exception):  # noqa: N818 - it ends a stream, not always by a fault
@@ -141,6 +155,7 @@ class Session:
         self._mood: SetMood | None = None  # asked for and not begun; the newest wins
         self._volume: float | None = None
         self._told = False  # whether the client wants to know the bars
+        self._states = False  # ... or the states
 
     async def run(self) -> None:
         """Serve the client until it goes or is let go."""
@@ -179,7 +194,7 @@ class Session:
     async def _read_open(self) -> Open:
         try:
             async with asyncio.timeout(self._settings.open_seconds):
-                message = await self._receive()
+                message = await self._receive(MAX_OPEN_BYTES)
         except TimeoutError:
             raise _Fatal("malformed", "no stream was opened: send an open message first", POLICY) from None
         except ProtocolError as error:
@@ -188,7 +203,7 @@ class Session:
             raise _Fatal("malformed", "the first message opens the stream: send an open message", POLICY)
         return message
 
-    async def _receive(self) -> ClientMessage:
+    async def _receive(self, most: int = MAX_MESSAGE_BYTES) -> ClientMessage:
         event = await self._socket.receive()
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(event.get("code") or 1006)
@@ -196,7 +211,7 @@ class Session:
         text = event.get("text")
         if text is None:
             raise ProtocolError("a client sends text, never binary")
-        return decode_client(text)
+        return decode_client(text, most)
 
     async def _read(self) -> None:
         while True:
@@ -249,15 +264,34 @@ class Session:
     # Making
 
     async def _make(self, engine: Engine, opening: Open) -> None:
-        self._put(Opened(engine.name))
-        self._told = opening.bars
-        stream = engine.stream(
+        stream = self._resume(engine, opening) or engine.stream(
             opening.seed, opening.controls, opening.volume, opening.start, opening.origin, opening.home
         )
+        self._put(Opened(engine.name, stream.continues))
+        self._told, self._states = opening.bars, opening.states
         try:
-            await self._play(stream, opening.controls)
+            await self._play(stream, stream.controls)
         finally:
             stream.close()
+
+    def _resume(self, engine: Engine, opening: Open) -> Stream | None:
+        """The stream that goes on from the client's state, if it has one that can be used."""
+        if opening.state is None:
+            return None
+        try:
+            stream = engine.resume(decode_state(opening.state))
+            if stream.end != opening.start:
+                raise ProtocolError(f"a stream that goes on from this state starts at {stream.end}")
+        except ProtocolError as error:
+            self._metrics.problems.labels("state").inc()
+            self._outbox.put_problem(encode(Problem("state", f"{error}, so the music begins anew")))
+            return None
+        # What was asked of the last server, and never made its way into the state, is asked again.
+        if stream.volume != opening.volume and self._volume is None:
+            self._volume = opening.volume
+        if stream.controls != opening.controls and self._mood is None:
+            self._mood = SetMood(opening.mood, opening.start, opening.intensity, opening.blend)
+        return stream
 
     async def _play(self, stream: Stream, controls: Controls) -> None:
         chunk = await self._compute(stream.advance)
@@ -265,6 +299,7 @@ class Session:
         self._hand_over(chunk, landing)
         self._count("first", chunk)
         while True:
+            await self._tell_state(stream)
             await self._until_wanted(stream)
             # Volume before mood: it takes milliseconds.
             if self._volume is not None:
@@ -321,6 +356,15 @@ class Session:
             self._outbox.put_event(encode(bar))
         self._outbox.put_frames(chunk.start, chunk.frames)
         self._sendable.set()
+
+    async def _tell_state(self, stream: Stream) -> None:
+        """Queue what another server needs to go on from the end of what is queued."""
+        if not self._states:
+            return
+        state = await self._compute(stream.snapshot)
+        if len(state) <= MAX_STATE_BYTES:
+            self._outbox.put_snapshot(stream.end, encode(Snapshot(stream.end, encode_state(state))))
+            self._sendable.set()
 
     def _count(self, kind: str, chunk: Chunk) -> None:
         audio_seconds, seconds = len(chunk.frames) * FRAME_SECONDS, chunk.seconds

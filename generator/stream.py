@@ -18,8 +18,18 @@ from generator.engine import BLIND_OVERLAP, Engine, Sound, State, Window
 from generator.leveller import POINT_FRAMES, SHORT_TERM, Leveller
 from generator.loudness import powers
 from generator.moods import MOODS
-from generator.protocol import AHEAD_FRAMES, FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, Bar, Controls, Transition
+from generator.protocol import (
+    AHEAD_FRAMES,
+    FRAME_BYTES,
+    FRAME_SAMPLES,
+    FRAME_SECONDS,
+    Bar,
+    Controls,
+    ProtocolError,
+    Transition,
+)
 from generator.section import Section
+from generator.snapshot import SHARP_FRAMES, Past, decode_past, encode_past, half
 from generator.stereo import widen
 
 HANDOVER: Final = 15  #: frames between computing a change and its landing: the wire, and what the client has encoded
@@ -110,6 +120,7 @@ class Stream:
         self._base = start  # place of the first frame kept
         self._sound: Sound = np.zeros(0, np.float32)  # from _base to end + overlap
         self._mel: Sound = np.zeros((engine.config.mel.bands, 0), np.float32)  # the same stretch, if there is a prefix
+        self._powers = np.zeros(0)  # and the K-weighted power of each of its frames
         self._known = start  # place from which on the Mel is one that the engine understands
         self._heard = [(start, self.section)]  # what sounds from which frame on
         self._leveller = leveller or Leveller()
@@ -117,6 +128,7 @@ class Stream:
         self._gains = [(start, float(volume))]  # of the volume, likewise
         self._window_seconds = 1.0  # until a window is there; a first guess, soon a measurement
         self._waited = 0.0  # for the last one
+        self.continues = False  #: whether it goes on, to the sample, from where another stream was
 
     def advance(self, slack: float = URGENT) -> Chunk:
         """The next window; begins where the last ended.
@@ -178,6 +190,65 @@ class Stream:
         self._gains = [point for point in self._gains if point[0] < start] + ramp
         return Chunk(start, self._render(start, self.end))
 
+    @property
+    def controls(self) -> Controls:
+        """What is played, or on its way."""
+        return self.section.controls
+
+    @property
+    def volume(self) -> float:
+        """The gain, or the one to which a ramp leads."""
+        return self._gains[-1][1]
+
+    def snapshot(self) -> bytes:
+        """What :meth:`Player.resume` needs to go on from ``end`` as this stream will. Only once something sounds."""
+        engine, end, base = self.engine, self.end, self._base
+        held = len(self._sound) // FRAME_SAMPLES - (end - base)
+        known = max(base, min(self._known, end), end + min(held, engine.overlap) - engine.prefix_frames)
+        back = max(SHORT_TERM, engine.prefix_frames)
+        begin = min(known, max(base, end - SHARP_FRAMES))
+        past = Past(
+            engine.digest,
+            end,
+            held,
+            self.seed,
+            self.section,
+            self._section_at(end - 1),
+            self._mel[:, (known - base) * engine.mels_a_frame :],
+            self._sound[(begin - base) * FRAME_SAMPLES :],
+            self._powers[max(0, end - base - back) : end - base],
+            _since(self._levels, end, end - back),
+            _since(self._gains, end, end - back),
+        )
+        return encode_past(past)
+
+    def remember(self, past: Past) -> None:
+        """Go on from another stream's past: in the same bar of the same piece, and to the sample if by the same model.
+
+        Raises:
+            ProtocolError: it is no past of this model's.
+        """
+        engine, position, held = self.engine, past.position, past.held
+        self.section, self._heard = past.section, [(position, past.section)]
+        self._gains = _points(past.gains, position)
+        if past.model != engine.digest:
+            return
+        frames, scale = len(past.powers), engine.mels_a_frame
+        silent = frames + held - len(past.sound) // FRAME_SAMPLES
+        unknown = frames + held - (past.mel.shape[1] // scale if scale else 0)
+        if len(past.mel) != self._mel.shape[0] or past.mel.shape[1] != (frames + held - unknown) * scale:
+            raise ProtocolError("this state's Mel is not of the model that it names")
+        if not silent <= unknown <= frames + held or held > engine.window_frames:
+            raise ProtocolError("this state's sound is not of the model that it names")
+        # What is not sent is silent, and nobody asks for it.
+        self._base, self._known = position - frames, position - frames + unknown
+        self._sound = np.pad(past.sound, (silent * FRAME_SAMPLES, 0))
+        self._mel = np.pad(past.mel, ((0, 0), (unknown * scale, 0)))
+        self._powers = np.pad(past.powers, (0, held))
+        self._levels = _points(past.levels, position)
+        self._heard.insert(0, (self._base, past.before))
+        self.continues = frames > 0
+
     def close(self) -> None:
         """Nobody listens any more, so a window in hand need not be finished. Any thread."""
         self._closed = True
@@ -228,7 +299,7 @@ class Stream:
         first = position + beyond - keep - self._base
         sound = self._sound[first * FRAME_SAMPLES : (position - self._base) * FRAME_SAMPLES]
         mel = self._mel[:, first * engine.mels_a_frame : (first + keep) * engine.mels_a_frame]
-        return State(position, self._section_at(position - 1), mel, sound)
+        return State(position, self._section_at(position - 1), half(mel), half(sound))
 
     def _fade(self, state: State) -> int:
         """Frames over which a window takes over that continues ``state``, or knows nothing of what was heard."""
@@ -252,9 +323,10 @@ class Stream:
 
     def _level(self, splice: int, fade: int) -> None:
         """Let the gain of what sounds from ``splice`` on take over within ``fade`` frames."""
-        first = max(self._base, splice - SHORT_TERM)
-        raw = powers(self._sound[(first - self._base) * FRAME_SAMPLES :], FRAME_SAMPLES)
-        heard, fresh = raw[: splice - first], raw[splice - first + fade :]
+        first, sharp = max(self._base, splice - SHORT_TERM), max(self._base, splice - SHARP_FRAMES)
+        raw = powers(self._sound[(sharp - self._base) * FRAME_SAMPLES :], FRAME_SAMPLES)[splice - sharp :]
+        self._powers = np.concatenate([self._powers[: splice - self._base], raw])
+        heard, fresh = self._powers[first - self._base : splice - self._base], raw[fade:]
         kept = [point for point in self._levels if point[0] < splice]
         if self._levels and splice > self._base:  # the line may begin later, but what was heard had its level too
             level = _line(self._levels, first, splice + 1)
@@ -273,6 +345,7 @@ class Stream:
         if gone > 0:
             self._sound = self._sound[gone * FRAME_SAMPLES :].copy()
             self._mel = self._mel[:, gone * self.engine.mels_a_frame :].copy()
+            self._powers = self._powers[gone:].copy()
             self._base += gone
         # Of what lies before, only the last still has a say.
         while len(self._heard) > 1 and self._heard[1][0] <= self._base:
@@ -320,6 +393,17 @@ class Player:
             self.engine, seed, controls, volume, start, newest=newest, origin=origin, home=home, make=self._make
         )
 
+    def resume(self, state: bytes) -> Stream:
+        """Go on from a :meth:`Stream.snapshot`.
+
+        Raises:
+            ProtocolError: it is none, or none that can be used.
+        """
+        past = decode_past(state)
+        stream = self.stream(past.seed, past.section.controls, past.volume, past.position)
+        stream.remember(past)
+        return stream
+
     def take_over(self, other: "Player") -> None:
         """Play what ``other`` plays, in open streams from their next window on. Any thread."""
         self.engine = other.engine
@@ -330,6 +414,17 @@ def _line(points: list[tuple[int, float]], start: int, end: int) -> NDArray[np.f
     # Counted from the start, for places can be too large for floating point.
     places, values = [place - start for place, _ in points], [value for _, value in points]
     return np.interp(np.arange(end - start), places or [0], values or [0.0])
+
+
+def _since(points: list[tuple[int, float]], origin: int, first: int) -> NDArray[np.float64]:
+    """The points that have a say from ``first`` on, by their distance from ``origin``: [points, 2]."""
+    late = max((at for at, (place, _) in enumerate(points) if place <= first), default=0)
+    return np.array([(place - origin, value) for place, value in points[late:]], np.float64).reshape(-1, 2)
+
+
+def _points(line: NDArray[np.float64], origin: int) -> list[tuple[int, float]]:
+    """The inverse of :func:`_since`."""
+    return [(origin + int(place), float(value)) for place, value in line]
 
 
 def _cross_fade(old: Sound, new: Sound) -> Sound:

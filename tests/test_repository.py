@@ -208,7 +208,7 @@ def test_only_the_bot_reaches_the_generator() -> None:
     assert "music" in found["bot"]["networks"]
     address = found["bot"]["environment"]["BARDCAST_GENERATOR_URL"]
     assert address == f"http://generator:{DEFAULT_PORT}"
-    assert settings.load_settings({"BARDCAST_GENERATOR_URL": address}).generator_url == address
+    assert settings.load_settings({"BARDCAST_GENERATOR_URL": address}).generator_urls == (address,)
 
 
 def test_services_share_a_secret_and_need_no_rights() -> None:

@@ -11,7 +11,7 @@ from bot.client import ClientEvent
 from bot.fake import PITCHES, FakeGenerator
 from bot.jitter_buffer import JitterBuffer
 from generator.moods import Mood
-from generator.protocol import SAMPLE_RATE
+from generator.protocol import SAMPLE_RATE, Opened
 
 
 class Ear:
@@ -22,9 +22,9 @@ class Ear:
         self.events: list[ClientEvent] = []
         self.frames: list[int] = []
 
-    def stream_begins(self, *, changed: bool) -> int:
+    def stream_begins(self, *, changed: bool, resumable: int | None) -> int:
         self.buffer.begin_stream()
-        return self.buffer.resume_at(changed=changed)
+        return self.buffer.resume_at(changed=changed, resumable=resumable)
 
     def frame(self, index: int, pcm: bytes) -> None:
         self.frames.append(index)
@@ -32,6 +32,8 @@ class Ear:
 
     def event(self, event: ClientEvent) -> None:
         self.events.append(event)
+        if isinstance(event, Opened) and event.continues:
+            self.buffer.continue_stream()
 
 
 def dice(seed: int) -> random.Random:

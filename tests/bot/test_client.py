@@ -1,16 +1,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from bot.client import Away, Backoff, Connected, FixedEndpoint, GeneratorClient, Wish
+from bot.backoff import Backoff, Round
+from bot.client import Away, Connected, FixedEndpoint, GeneratorClient, Wish
 from bot.errors import GeneratorError
-from bot.fake import FakeGenerator
+from bot.fake import AMPLITUDE, PITCHES, FakeGenerator
 from bot.jitter_buffer import LEAD_FRAMES
 from generator.moods import Mood
-from generator.protocol import AHEAD_FRAMES, Controls, MoodLands, Opened, Problem
+from generator.protocol import AHEAD_FRAMES, SAMPLE_RATE, Controls, MoodLands, Opened, Problem
 from tests.bot.conftest import Ear, dice
 
 TAVERN, FIGHT, SAD = Mood("tavern"), Mood("fight"), Mood("sad")
@@ -226,11 +229,11 @@ async def test_an_endpoint_that_is_not_there_yet_is_asked_again(fake: FakeGenera
         token = None
         calls = 0
 
-        async def url(self) -> str:
+        async def urls(self) -> tuple[str, ...]:
             self.calls += 1
             if self.calls < 3:
                 raise GeneratorError("still starting")
-            return fake.url
+            return (fake.url,)
 
     client = GeneratorClient(Late(), ear, Wish(Controls(SAD), 1.0), seed=1, rng=dice(2))
     client.start()
@@ -239,6 +242,166 @@ async def test_an_endpoint_that_is_not_there_yet_is_asked_again(fake: FakeGenera
         assert ear.events[:2] == [Away("still starting")] * 2
     finally:
         await client.close()
+
+
+# Going on from a state
+
+
+def heard(ear: Ear, client: GeneratorClient, frames: int) -> NDArray[np.int16]:
+    """What is played next."""
+    sound = np.concatenate([ear.buffer.next() for _ in range(frames)])
+    client.advance(ear.buffer.playhead)
+    return sound
+
+
+def pure(sound: NDArray[np.int16], mood: Mood) -> bool:
+    """Whether it is one sine, without a seam anywhere: each sample follows from the two before."""
+    mono = sound[:, 0].astype(float)
+    turn = 2 * np.cos(2 * np.pi * PITCHES[mood] / SAMPLE_RATE)
+    return bool(np.abs(mono[2:] - turn * mono[1:-1] + mono[:-2]).max() < 3)
+
+
+@pytest.mark.parametrize("forgetful", [False, True])
+async def test_music_goes_on_from_the_last_state_without_a_seam(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator, forgetful: bool
+) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    sound = [heard(ear, client, 70)]
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    fake.forgetful = forgetful
+    fake.break_lines()
+    await until(lambda: len(fake.opens) == 2)
+    assert fake.opens[1].start == AHEAD_FRAMES + 50, "and what had come beyond that comes again"
+    assert fake.opens[1].state is not None
+    for _ in range(8):
+        await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+        sound.append(heard(ear, client, 100))
+    assert pure(np.concatenate(sound), TAVERN) is not forgetful
+    assert (ear.buffer.counts.held, ear.buffer.counts.late) == (0, 0)
+
+
+async def test_a_state_serves_after_all_that_had_come_was_heard(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator
+) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    heard(ear, client, 70)
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    await fake.leave()
+    heard(ear, client, AHEAD_FRAMES + 30)
+    assert ear.buffer.holding
+    await fake.come()
+    await until(lambda: len(fake.opens) == 2)
+    assert fake.opens[1].start == AHEAD_FRAMES + 50
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    assert ear.buffer.playhead == AHEAD_FRAMES + 70
+    assert ear.buffer.counts.late == 0
+    heard(ear, client, 30)
+    assert pure(heard(ear, client, 100), TAVERN)
+
+
+async def test_a_state_of_music_that_was_replaced_is_not_gone_on_from(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator
+) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    play(client, ear, 20)
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    fake.stalled = True
+    client.set_mood(Controls(FIGHT))
+    await until(lambda: any(isinstance(event, MoodLands) and event.mood == FIGHT for event in ear.events))
+    client.set_volume(0.1)
+    fake.stalled = False
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    fake.break_lines()
+    await until(lambda: len(fake.opens) == 2)
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    assert fake.opens[1].start == AHEAD_FRAMES
+    heard(ear, client, 60)
+    sound = heard(ear, client, 100)
+    assert pure(sound, FIGHT)
+    assert np.abs(sound).max() == pytest.approx(0.1 * AMPLITUDE, rel=0.01)
+
+
+async def test_a_state_that_a_server_chokes_on_is_not_offered_twice(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.client.FATAL_BACKOFF_SECONDS", 0.0)
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    fake.problem = Problem("engine", "the music engine failed", fatal=True)
+    fake.break_lines()
+    await until(lambda: len(fake.opens) == 2)
+    fake.problem = None
+    await until(lambda: len(fake.opens) == 3)
+    assert [opening.state is not None for opening in fake.opens] == [False, True, False]
+
+
+# Several addresses
+
+
+async def several(ear: Ear, seed: int, *urls: str) -> GeneratorClient:
+    line = GeneratorClient(FixedEndpoint(urls), ear, Wish(Controls(TAVERN), 0.5), seed=seed, rng=dice(1))
+    line.start()
+    return line
+
+
+async def test_the_next_address_goes_on_with_the_music_at_once_and_is_stuck_to(fake: FakeGenerator, ear: Ear) -> None:
+    async with FakeGenerator() as other:
+        client = await several(ear, 4, fake.url, other.url)
+        try:
+            await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+            assert (len(fake.opens), len(other.opens)) == (1, 0)
+            await fake.leave()
+            await until(lambda: len(other.opens) == 1, 0.2)  # sooner than any back-off
+            assert other.opens[0].state is not None
+            await fake.come()
+            sound = [heard(ear, client, 100)]
+            for _ in range(5):
+                await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+                sound.append(heard(ear, client, 100))
+            assert pure(np.concatenate(sound), TAVERN)
+            assert (len(fake.opens), len(other.opens)) == (1, 1)
+        finally:
+            await client.close()
+
+
+async def test_tables_are_spread_over_the_addresses_and_a_full_one_sends_them_on(fake: FakeGenerator) -> None:
+    async with FakeGenerator() as other:
+        for seed in range(2):
+            client = await several(Ear(), seed, fake.url, other.url)
+            await until(lambda: client.connected)  # noqa: B023
+            await client.close()
+        assert (len(fake.opens), len(other.opens)) == (1, 1)
+        other.problem = Problem("full", "all streams are taken", fatal=True)
+        client = await several(Ear(), 1, fake.url, other.url)
+        await until(lambda: client.connected, 0.3)
+        assert (len(fake.opens), len(other.opens)) == (2, 2)
+        await client.close()
+
+
+async def test_where_all_addresses_fail_they_are_not_hammered(fake: FakeGenerator, ear: Ear) -> None:
+    async with FakeGenerator() as other:
+        for each in (fake, other):
+            each.problem = Problem("full", "all streams are taken", fatal=True)
+        client = await several(ear, 0, fake.url, other.url)
+        await until(lambda: len(other.opens) == 1)
+        await asyncio.sleep(0.5)
+        assert (len(fake.opens), len(other.opens)) == (1, 1)
+        await client.close()
+
+
+@given(st.lists(st.integers(1, 5), min_size=1), st.integers(0, 2**32))
+def test_a_round_ends_when_all_addresses_have_failed_in_a_row(sizes: list[int], seed: int) -> None:
+    addresses = [str(number) for number in range(sizes[0])]
+    tried = Round(seed)
+    for _ in sizes:
+        picked = []
+        while True:
+            picked.append(tried.pick(addresses))
+            if not tried.fail():
+                break
+        assert sorted(picked) == addresses
+        assert tried.pick(addresses) == picked[0]
+    tried.fail()
+    assert tried.pick(addresses) == addresses[(seed + 1) % len(addresses)]
 
 
 async def test_closing_leaves_nothing_behind(fake: FakeGenerator, ear: Ear) -> None:

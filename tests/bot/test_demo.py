@@ -79,7 +79,7 @@ async def test_it_writes_the_sound_and_the_picture_and_the_figures(
 ) -> None:
     out = tmp_path / f"demo{suffix}"
     order = Order(MOODS_3, 6.0, seed=1, fast=True)
-    assert await demo(Settings(generator_url=fake.url), order, out) == 0
+    assert await demo(Settings(generator_urls=(fake.url,)), order, out) == 0
     with av.open(str(out)) as container:
         stream = container.streams.audio[0]
         frames = [frame.to_ndarray() for frame in container.decode(stream)]

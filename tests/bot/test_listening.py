@@ -57,7 +57,7 @@ async def test_who_changes_their_mind_while_it_starts_need_not_wait(
 
 async def test_a_generator_elsewhere_has_a_page_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     shown = Mock()
-    assert await listen(Settings(generator_url="http://music.example:8765"), {}, shown) == 0
+    assert await listen(Settings(generator_urls=("http://music.example:8765",)), {}, shown) == 0
     assert "http://music.example:8765/" in capsys.readouterr().out
     assert not shown.called  # no window here
 

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_everything_is_read() -> None:
         "BARDCAST_LEAVE_AFTER": "0",
         "BARDCAST_SHARDS": "3",
     }
-    assert load_settings(env) == Settings("abc", "https://box:1/base", "s", "m", 0, Path("/srv/bard.db"), 5, 0, 3)
+    assert load_settings(env) == Settings("abc", ("https://box:1/base",), "s", "m", 0, Path("/srv/bard.db"), 5, 0, 3)
 
 
 def test_no_discord_token_says_where_to_get_one() -> None:
@@ -62,10 +63,20 @@ def test_the_store_is_where_programs_keep_their_state(env: dict[str, str | None]
     assert load_settings(env).store == Path(store)
 
 
-@pytest.mark.parametrize("url", ["box:8765", "ftp://box", "http://", "http://box?x=1"])
-def test_a_bad_address_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="BARDCAST_GENERATOR_URL"):
-        load_settings({"BARDCAST_GENERATOR_URL": url})
+@pytest.mark.parametrize(
+    "url", ["box:8765", "ftp://box", "http://", "http://box?x=1", "http://[::1", "http://box:port", "http://box:70000"]
+)
+def test_a_bad_address_is_refused_by_name(url: str) -> None:
+    for value in (url, f"http://good:1,{url}", f"{url} , http://good:1"):
+        with pytest.raises(SettingsError, match=f"BARDCAST_GENERATOR_URL names {re.escape(repr(url))}"):
+            load_settings({"BARDCAST_GENERATOR_URL": value})
+
+
+def test_several_addresses_are_told_apart_by_commas() -> None:
+    urls = load_settings({"BARDCAST_GENERATOR_URL": "http://a:1/, wss://b ,http://a:1"}).generator_urls
+    assert urls == ("http://a:1", "https://b")
+    with pytest.raises(SettingsError, match="names ''"):
+        load_settings({"BARDCAST_GENERATOR_URL": "http://a:1,,http://b"})
 
 
 def test_settings_are_frozen() -> None:

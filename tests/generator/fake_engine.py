@@ -1,15 +1,16 @@
 """An engine that costs nothing: one sine a mood, and levers for the tests."""
 
+import json
 import math
 import threading
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 
 from generator.bars import bars
 from generator.moods import MOODS
-from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE, Bar, Controls, Transition
+from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE, Bar, Controls, ProtocolError, Transition
 from generator.section import Section
 
 WINDOW = 50  #: frames
@@ -53,6 +54,15 @@ class FakeEngine:
     ) -> "FakeStream":
         return FakeStream(self, seed, controls, volume, start, origin, home)
 
+    def resume(self, state: bytes) -> "FakeStream":
+        try:
+            body = json.loads(state)
+        except ValueError:
+            raise ProtocolError("this is not the state of a stream") from None
+        stream = self.stream(body["seed"], Controls(**body["controls"]), body["volume"], body["end"])
+        stream.continues = body["model"] == self.name
+        return stream
+
     def take_over(self, other: "FakeEngine") -> None:
         self.name, self.level, self.broken = other.name, other.level, other.broken
 
@@ -79,7 +89,11 @@ class FakeStream:
     ) -> None:
         self.engine, self.seed, self.controls, self.volume, self.end = engine, seed, controls, volume, start
         self.section = Section(controls, seed, start if origin is None else origin, home)
-        self.begun = False
+        self.begun = self.continues = False
+
+    def snapshot(self) -> bytes:
+        body = {"seed": self.seed, "controls": asdict(self.controls), "volume": self.volume, "end": self.end}
+        return json.dumps({**body, "model": self.engine.name}).encode()
 
     def advance(self, slack: float = -1.0) -> FakeChunk:
         start = self.end

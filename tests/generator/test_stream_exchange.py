@@ -19,6 +19,7 @@ from generator.mel import Mel
 from generator.moods import MOODS
 from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE, TRANSITIONS, Controls
 from generator.section import Section
+from generator.snapshot import half
 from generator.stream import ATTACK, Player, Stream
 from generator.vocoder import GriffinLim
 from tests.generator.test_stream import ASLEEP, FIGHT, SAD, TOWN, Client, levels, near, passing, still
@@ -66,15 +67,15 @@ class RulerEngine(ToneEngine):
 
     def columns(self, begin: int, count: int) -> Sound:
         """What stands in Mel columns from wire frame ``begin`` on, by this engine's statistics."""
-        number = np.arange(begin * self.mels_a_frame, begin * self.mels_a_frame + count) / 1_000
+        number = np.arange(begin * self.mels_a_frame, begin * self.mels_a_frame + count) % 256 / 128
         mean, deviation = (each.numpy()[:, None] for each in (self.mel.mean, self.mel.deviation))
         columns: Sound = ((number - mean) / deviation).astype(np.float32)
         return columns
 
     def window(self, state: State, section: Section, seed: int) -> Window:
         begin = state.position - len(state.sound) // FRAME_SAMPLES
-        assert near(state.mel, self.columns(begin, state.mel.shape[1]), 2e-4)
-        assert near(state.sound, self.tone(section, begin, state.position - begin), 1e-4)
+        assert near(state.mel, self.columns(begin, state.mel.shape[1]), 2.5e-3)
+        assert near(state.sound, self.tone(section, begin, state.position - begin), 2e-4)
         assert state.mel.shape[1] <= self.config.prefix
         assert state.mel.shape[1] % (COLUMN_FRAMES * max(1, self.mels_a_frame)) == 0
         window = super().window(state, section, seed)
@@ -272,10 +273,10 @@ def test_the_past_is_told_in_the_new_models_terms_and_kept_to_the_sample(turn: b
     count = told.mel.shape[1]
     assert count == TINY.prefix
     linear = new.mel.denormalise(torch.from_numpy(told.mel)).numpy()
-    assert linear == pytest.approx(kept[:, (first - base) * 2 :][:, :count], rel=1e-4)
+    assert linear == pytest.approx(kept[:, (first - base) * 2 :][:, :count], rel=2e-3)  # half precision
     heard = raw[(first - base) * FRAME_SAMPLES : (place - base) * FRAME_SAMPLES]
-    assert np.array_equal(told.sound, heard)
-    assert np.array_equal(made.sound[: len(heard)], heard)
+    assert np.array_equal(told.sound, half(heard))
+    assert np.array_equal(made.sound[: len(heard)], told.sound)
     assert {at: frame for at, frame in stage.client.frames.items() if at < place} == {
         at: frame for at, frame in before.items() if at < place
     }

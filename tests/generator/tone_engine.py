@@ -30,6 +30,7 @@ class ToneEngine(Engine):
     ) -> None:
         self.config = TINY_PAPER if blind else replace(TINY, prefix=2 * prefix)
         self.name, self.steady, self.level, self.cost, self.now = "tones", steady, level, cost, 0.0
+        self.digest = "of tones"
         self.window_frames = 100 if blind else 64
         self.overlap = BLIND_OVERLAP if blind else CONTINUED_OVERLAP
         self.prefix_frames, self.mels_a_frame = (0, 0) if blind else (prefix, 2)
