@@ -213,6 +213,7 @@ class FakeGenerator:
                         stream = _Stream(asked.controls, float(asked.volume), asked.start, asked.start)
                     else:
                         stream = _Stream.resumed(asked.state)
+                        stream.controls, stream.volume = asked.controls, float(asked.volume)
                     await _tell(socket, Opened("sines", asked.state is not None and not self.forgetful))
                     await _tell(socket, MoodLands(asked.mood, asked.intensity, asked.start, asked.blend))
                     self._streams.add(stream)

@@ -266,7 +266,8 @@ async def test_music_goes_on_from_the_last_state_without_a_seam(
     client: GeneratorClient, ear: Ear, fake: FakeGenerator, forgetful: bool
 ) -> None:
     await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
-    sound = [heard(ear, client, 70)]
+    heard(ear, client, 50)  # it fades in
+    sound = [heard(ear, client, 20)]
     await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
     fake.forgetful = forgetful
     fake.break_lines()
@@ -309,8 +310,9 @@ async def test_a_state_of_music_that_was_replaced_is_not_gone_on_from(
     client.set_mood(Controls(FIGHT))
     await until(lambda: any(isinstance(event, MoodLands) and event.mood == FIGHT for event in ear.events))
     client.set_volume(0.1)
+    await until(lambda: [volume for _, volume in fake.wishes] == [0.1])
     fake.stalled = False
-    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    await until(lambda: ear.frames.count(AHEAD_FRAMES + 19) == 2)
     fake.break_lines()
     await until(lambda: len(fake.opens) == 2)
     await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
@@ -349,6 +351,8 @@ async def test_the_next_address_goes_on_with_the_music_at_once_and_is_stuck_to(f
         try:
             await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
             assert (len(fake.opens), len(other.opens)) == (1, 0)
+            heard(ear, client, 50)
+            await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
             await fake.leave()
             await until(lambda: len(other.opens) == 1, 0.2)  # sooner than any back-off
             assert other.opens[0].state is not None
