@@ -14,7 +14,9 @@ from generator.protocol import (
     FRAME_BYTES,
     MAX_FRAME_INDEX,
     MAX_MESSAGE_BYTES,
+    MAX_OPEN_BYTES,
     MAX_SEED,
+    MAX_STATE_BYTES,
     TRANSITIONS,
     ClientMessage,
     Controls,
@@ -28,9 +30,12 @@ from generator.protocol import (
     ServerEvent,
     SetMood,
     SetVolume,
+    Snapshot,
     decode_client,
     decode_server,
+    decode_state,
     encode,
+    encode_state,
     pack_frame,
     unpack_frame,
 )
@@ -50,6 +55,8 @@ client_messages = st.one_of(
         intensity=intensities,
         start=places,
         blend=st.none() | moods,
+        states=st.booleans(),
+        state=st.none() | st.binary(max_size=60).map(encode_state),
     ),
     st.builds(
         SetMood,
@@ -63,7 +70,8 @@ client_messages = st.one_of(
     st.builds(Playhead, frame=places),
 )
 server_events = st.one_of(
-    st.builds(Opened, model=st.text()),
+    st.builds(Opened, model=st.text(), continues=st.booleans()),
+    st.builds(Snapshot, frame=places, state=st.binary(max_size=60).map(encode_state)),
     st.builds(MoodLands, mood=moods, intensity=intensities, frame=places, blend=st.none() | moods),
     st.builds(Pace, audio_seconds=finite, compute_seconds=finite),
     st.builds(Problem, code=st.text(), message=st.text(), fatal=st.booleans()),
@@ -243,3 +251,20 @@ def test_a_piece_begins_no_later_than_its_stream_and_has_a_home_of_twelve(field:
     with pytest.raises(ProtocolError):
         decode_client(body)
     decode_client('{"type":"open","mood":"sad","seed":1,"start":8,"origin":8,"home":11,"beside":true,"bars":false}')
+
+
+def test_only_what_may_open_a_stream_may_be_as_long_as_a_state() -> None:
+    opening = encode(Open(FIGHT, 1, state=encode_state(bytes(MAX_STATE_BYTES))))
+    assert MAX_STATE_BYTES < len(opening) < MAX_OPEN_BYTES
+    message = decode_client(opening, MAX_OPEN_BYTES)
+    assert isinstance(message, Open)
+    assert decode_state(message.state) == bytes(MAX_STATE_BYTES)
+    with pytest.raises(ProtocolError, match=f"at most {MAX_MESSAGE_BYTES} bytes"):
+        decode_client(opening)
+
+
+@pytest.mark.parametrize("state", ["-", "====", "AA", "ä", 7, ["AAAA"], "A" * (4 * MAX_STATE_BYTES // 3 + 400)])
+def test_a_state_is_base64_of_some_length(state: object) -> None:
+    text = json.dumps({"type": "open", "mood": "sad", "seed": 1, "state": state})
+    with pytest.raises(ProtocolError, match="state is at most"):
+        decode_client(text, 2 * MAX_OPEN_BYTES)

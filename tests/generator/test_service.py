@@ -32,8 +32,10 @@ from generator.protocol import (
     ServerEvent,
     SetMood,
     SetVolume,
+    Snapshot,
     decode_server,
     encode,
+    encode_state,
     unpack_frame,
 )
 from generator.server import bind, make_server
@@ -362,6 +364,75 @@ async def test_a_change_never_reaches_back_before_the_stream() -> None:
         assert landing.frame >= 700
         await client.until_event(Pace)
         assert min(client.frames) == 700
+
+
+# States
+
+
+async def test_whoever_asks_is_told_states_each_after_its_frames_and_nobody_else() -> None:
+    async with playing(FakeEngine()) as client:
+        await client.fill()
+        assert not any(isinstance(item, Snapshot) for item in client.items)
+    async with serving(FakeEngine()) as address, table(address) as client:
+        await client.say(Open(TAVERN, 1, states=True))
+        await client.fill()
+        await client.drain()
+        await client.say(SetMood(FIGHT, 0), SetVolume(0.5, 20))
+        await client.drain()
+        await client.say(Playhead(WINDOW))
+        await client.drain()
+        end = 0
+        for item in client.items:
+            if isinstance(item, Snapshot):
+                assert item.frame == end
+            elif isinstance(item, tuple):
+                end = item[0] + 1
+        frames = [item.frame for item in client.items if isinstance(item, Snapshot)]
+        assert frames[: AHEAD_FRAMES // WINDOW] == list(range(WINDOW, AHEAD_FRAMES + 1, WINDOW))
+        assert frames[-1] > AHEAD_FRAMES
+
+
+async def state_at(address: str, opening: Open) -> Snapshot:
+    """What a table is told last that has taken all that it may."""
+    async with table(address) as client:
+        await client.say(opening)
+        await client.fill()
+        await client.drain()
+        return [item for item in client.items if isinstance(item, Snapshot)][-1]
+
+
+@pytest.mark.parametrize("model", ["fake", "another"])
+async def test_a_stream_goes_on_from_a_state_at_another_service(model: str) -> None:
+    async with serving(FakeEngine()) as one, serving(FakeEngine(model)) as two:
+        told = await state_at(one, Open(TAVERN, 1, 0.5, states=True))
+        async with table(two) as client:
+            await client.say(Open(TAVERN, 7, 0.5, start=told.frame, state=told.state))
+            assert await client.take() == Opened(model, model == "fake")
+            assert await client.take() == MoodLands(TAVERN, 3, told.frame)
+            assert await client.take() == (told.frame, sine(TAVERN, 0.5))
+
+
+async def test_what_is_asked_beside_a_state_is_turned_to() -> None:
+    async with serving(FakeEngine()) as address:
+        told = await state_at(address, Open(TAVERN, 1, 0.5, states=True))
+        async with table(address) as client:
+            await client.say(Open(SAD, 1, 0.25, start=told.frame, state=told.state))
+            await client.until(lambda item: isinstance(item, MoodLands) and item.mood == SAD)
+            await client.drain()
+            assert client.frames[max(client.frames)] == sine(SAD, 0.25)
+
+
+@pytest.mark.parametrize("fault", ["no state", "another place"])
+async def test_a_state_that_cannot_be_used_is_told_and_the_music_begins_anew(fault: str) -> None:
+    async with serving(FakeEngine()) as address, table(address) as client:
+        told = await state_at(address, Open(TAVERN, 1, states=True))
+        state = told.state if fault == "another place" else encode_state(b"?")
+        await client.say(Open(TAVERN, 1, start=told.frame + 1, state=state))
+        problem = await client.until_event(Problem)
+        assert (problem.code, problem.fatal) == ("state", False)
+        assert await client.until_event(Opened) == Opened("fake")
+        assert await client.until(lambda item: isinstance(item, tuple)) == (told.frame + 1, sine(TAVERN))
+        assert 'bardcast_problems_total{code="state"} 1.0' in (await fetch(address, "/metrics"))[1]
 
 
 # Another model
