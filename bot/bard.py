@@ -33,8 +33,7 @@ Listener = Callable[[discord.Guild], Coroutine[Any, Any, None]]
 class Bard(discord.Client):
     """Engagements by guild. Commands are put on :attr:`tree` by ``bot.commands``.
 
-    Every method that changes something may be called at any time and by any number at once: what concerns one guild is
-    done one after the other, and the newest wins.
+    Every method may be called at any time and by any number at once: one guild's are done in order; the newest wins.
     """
 
     def __init__(

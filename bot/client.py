@@ -1,8 +1,4 @@
-"""One table's line to the generator: it reconnects, resumes, and always asks for the newest wish.
-
-A generator tells now and then what another one needs to go on from there. Should it go away while nothing else is
-wished for, the next to answer goes on with the same music, be it the same machine or another.
-"""
+"""One table's line to a generator: reconnects, goes on from a state that it was told, and asks for the newest wish."""
 
 import asyncio
 import logging
@@ -256,17 +252,18 @@ class GeneratorClient:
             # Not "sent before": a change that the last server took and never played is still to be made.
             other_volume = self._sent is not None and self._sent.volume != self._wish.volume
             changed = self._reopen or other_volume or self._landed != self._wish.controls
-            past = None if changed else self._snapshot
-            resumable = None if past is None else past.frame
+            resumable = None if changed or self._snapshot is None else self._snapshot.frame
             start = self._start = self._listener.stream_begins(changed=changed, resumable=resumable)
-            self._snapshot = past if start == resumable else None
+            self._snapshot = self._snapshot if start == resumable else None
             self._reopen = False
             wish = self._sent = self._wish
             # A server takes the start for the playhead until it is told better.
             self._sent_playhead = self._playhead if start == self._playhead else -PLAYHEAD_EVERY
             self._news.set()
             self._newest = start - 1
-            await socket.send_str(encode(self._opening(wish, start)))
+            controls, state = wish.controls, None if self._snapshot is None else self._snapshot.state
+            asked = (controls.mood, self._seed, wish.volume, controls.intensity, start, controls.blend)
+            await socket.send_str(encode(Open(*asked, states=True, state=state)))
             sender = asyncio.create_task(self._send(socket), name="generator-client-sender")
             try:
                 await self._receive(socket)
@@ -275,19 +272,6 @@ class GeneratorClient:
                 await asyncio.gather(sender, return_exceptions=True)
         finally:
             await socket.close()
-
-    def _opening(self, wish: Wish, start: int) -> Open:
-        controls, state = wish.controls, None if self._snapshot is None else self._snapshot.state
-        return Open(
-            controls.mood,
-            self._seed,
-            wish.volume,
-            controls.intensity,
-            start,
-            controls.blend,
-            states=True,
-            state=state,
-        )
 
     async def _send(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """Sends what is new, and only the newest of it."""

@@ -71,6 +71,17 @@ def half(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values.astype(np.float16).astype(np.float32)
 
 
+def relative(points: list[tuple[int, float]], origin: int, first: int) -> NDArray[np.float64]:
+    """The points of a line that have a say from ``first`` on, by their distance from ``origin``: [points, 2]."""
+    late = max((at for at, (place, _) in enumerate(points) if place <= first), default=0)
+    return np.array([(place - origin, value) for place, value in points[late:]], np.float64).reshape(-1, 2)
+
+
+def absolute(line: NDArray[np.float64], origin: int) -> list[tuple[int, float]]:
+    """The inverse of :func:`relative`."""
+    return [(origin + int(place), float(value)) for place, value in line]
+
+
 def encode_past(past: Past) -> bytes:
     """The past as bytes."""
     sharp = max(0, len(past.sound) - (SHARP_FRAMES + past.held) * FRAME_SAMPLES)

@@ -29,7 +29,7 @@ from generator.protocol import (
     Transition,
 )
 from generator.section import Section
-from generator.snapshot import SHARP_FRAMES, Past, decode_past, encode_past, half
+from generator.snapshot import SHARP_FRAMES, Past, absolute, decode_past, encode_past, half, relative
 from generator.stereo import widen
 
 HANDOVER: Final = 15  #: frames between computing a change and its landing: the wire, and what the client has encoded
@@ -217,8 +217,8 @@ class Stream:
             self._mel[:, (known - base) * engine.mels_a_frame :],
             self._sound[(begin - base) * FRAME_SAMPLES :],
             self._powers[max(0, end - base - back) : end - base],
-            _since(self._levels, end, end - back),
-            _since(self._gains, end, end - back),
+            relative(self._levels, end, end - back),
+            relative(self._gains, end, end - back),
         )
         return encode_past(past)
 
@@ -230,7 +230,7 @@ class Stream:
         """
         engine, position, held = self.engine, past.position, past.held
         self.section, self._heard = past.section, [(position, past.section)]
-        self._gains = _points(past.gains, position)
+        self._gains = absolute(past.gains, position)
         if past.model != engine.digest:
             return
         frames, scale = len(past.powers), engine.mels_a_frame
@@ -245,7 +245,7 @@ class Stream:
         self._sound = np.pad(past.sound, (silent * FRAME_SAMPLES, 0))
         self._mel = np.pad(past.mel, ((0, 0), (unknown * scale, 0)))
         self._powers = np.pad(past.powers, (0, held))
-        self._levels = _points(past.levels, position)
+        self._levels = absolute(past.levels, position)
         self._heard.insert(0, (self._base, past.before))
         self.continues = frames > 0
 
@@ -414,17 +414,6 @@ def _line(points: list[tuple[int, float]], start: int, end: int) -> NDArray[np.f
     # Counted from the start, for places can be too large for floating point.
     places, values = [place - start for place, _ in points], [value for _, value in points]
     return np.interp(np.arange(end - start), places or [0], values or [0.0])
-
-
-def _since(points: list[tuple[int, float]], origin: int, first: int) -> NDArray[np.float64]:
-    """The points that have a say from ``first`` on, by their distance from ``origin``: [points, 2]."""
-    late = max((at for at, (place, _) in enumerate(points) if place <= first), default=0)
-    return np.array([(place - origin, value) for place, value in points[late:]], np.float64).reshape(-1, 2)
-
-
-def _points(line: NDArray[np.float64], origin: int) -> list[tuple[int, float]]:
-    """The inverse of :func:`_since`."""
-    return [(origin + int(place), float(value)) for place, value in line]
 
 
 def _cross_fade(old: Sound, new: Sound) -> Sound:
