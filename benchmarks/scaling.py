@@ -202,7 +202,7 @@ def _told(outcome: Outcome) -> dict[str, float]:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser(str(__doc__).splitlines()[0], model=False)
-    times = Path(__file__).parent / "times" / "cpu.json"
+    times = Path(__file__).parent / "times" / "core.json"
     made.add_argument("--times", type=Path, default=times, metavar="FILE", help="of benchmarks.window_times")
     made.add_argument("--workers", type=_counts, default="1,2,4,8,16,32,64", metavar="N,N,…", help="sizes of clusters")
     made.add_argument("--table-hours", type=float, default=50.0, help="of music in each trial")

@@ -7,7 +7,7 @@ that reaches so many TFLOP/s, by the operations that torch counts in the real ne
 import argparse
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -23,6 +23,7 @@ from generator.protocol import FRAME_SECONDS, Controls
 from generator.section import Section
 from generator.stream import Stream
 
+Clock = Callable[[], float]
 Figures = dict[str, Any]
 
 #: Assumed of a GPU: below this a pass does not come, however few windows are in it, since Python has to launch some
@@ -42,37 +43,37 @@ def running(engine: Engine) -> State:
     return State(position, SECTION, mel, sound) if engine.prefix_frames else engine.beginning(position)
 
 
-def one_window(engine: Engine, state: State, seed: int) -> tuple[Question, float]:
+def one_window(engine: Engine, state: State, seed: int, clock: Clock) -> tuple[Question, float]:
     """A window alone: its last question, and the seconds that are not passes through the network."""
-    begun = time.perf_counter()
+    begun = clock()
     steps = engine.making(state, SECTION, seed)
     in_network = 0.0
     question = next(steps)
     while True:
-        asked = time.perf_counter()
+        asked = clock()
         answer = _answer(engine, [question])[0]
-        in_network += time.perf_counter() - asked
+        in_network += clock() - asked
         try:
             question = steps.send(answer)
         except StopIteration:
-            return question, time.perf_counter() - begun - in_network
+            return question, clock() - begun - in_network
 
 
-def measure(engine: Engine, most: int, repeats: int) -> Figures:
+def measure(engine: Engine, most: int, repeats: int, clock: Clock) -> Figures:
     """Times of passes and of finishing, each ``repeats`` times after one that does not count."""
     state = running(engine)
     finishing = []
     for seed in range(repeats + 1):
-        question, seconds = one_window(engine, state, seed)
+        question, seconds = one_window(engine, state, seed, clock)
         finishing.append(seconds)
     passes: dict[str, list[float]] = {}
     rows = 1
     while rows <= most:
         taken = []
         for _ in range(repeats + 1):
-            begun = time.perf_counter()
+            begun = clock()
             _answer(engine, [question] * rows)
-            taken.append(time.perf_counter() - begun)
+            taken.append(clock() - begun)
         passes[str(rows)] = taken[1:]
         note(f"{rows} windows in a pass: {min(taken):.4f} to {max(taken[1:]):.4f} s")
         rows *= 2
@@ -103,7 +104,7 @@ def splicing(engine: Engine, repeats: int) -> list[float]:
 def count(engine: Engine) -> tuple[float, float]:
     """Floating-point operations of a pass with one window in it, and of what finishes a window."""
     state = running(engine)
-    question, _ = one_window(engine, state, 0)
+    question, _ = one_window(engine, state, 0, time.perf_counter)
     with FlopCounterMode(display=False) as of_pass:
         engine.answer([question])
     with FlopCounterMode(display=False) as of_window:
@@ -137,7 +138,11 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         threads = torch.get_num_threads()
         name = "measured: " + (gpu or f"{threads} thread{'s' * (threads > 1)} of {machine(None)['cpu']}")
-        figures = measure(engine, options.most, options.repeats)
+        if options.cpu_time and (gpu or threads > 1):
+            raise SystemExit("--cpu-time tells how long one thread took: add --threads 1 --device cpu")
+        name += ", by CPU time" * options.cpu_time
+        clock = time.process_time if options.cpu_time else time.perf_counter
+        figures = measure(engine, options.most, options.repeats, clock)
     figures |= {
         "name": name,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -179,6 +184,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     made.add_argument("--threads", type=int, help="CPU threads; if not given, one a core")
     made.add_argument("--device", choices=("cpu", "cuda"), help="if not given, the GPU where there is one")
     made.add_argument("--assume", type=float, metavar="TFLOPS", help="time nothing: a GPU that reaches so many")
+    made.add_argument("--cpu-time", action="store_true", help="of one thread, where the machine does other things too")
     made.add_argument("--beside", default="nothing else", metavar="WORDS", help="what the machine did meanwhile")
     return made.parse_args(arguments)
 
