@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -128,15 +129,15 @@ def test_no_file_of_times_is_said(tmp_path: Path) -> None:
 
 
 def test_a_search_ends_where_changes_are_just_in_time(tmp_path: Path) -> None:
-    found = scaling.search(STEADY, Fleet(2, math.inf, overtaking=True), 60, 1, 0)
-    assert 0 < found.tables < 2 * STEADY.most_tables
+    found = scaling.search(STEADY, Fleet(1, math.inf, overtaking=True), 60, 0.3, 0)
+    assert 0 < found.tables < STEADY.most_tables
     assert found.p99 < scaling.IN_TIME_SECONDS
     figures = {
         "curve": {"name": "planted", "rows": 4, "steps": 4, "step_seconds": {4: 0.25}, "finish_seconds": 0.1}
         | {"new_seconds": 4.0},
         "in_time_seconds": scaling.IN_TIME_SECONDS,
-        "carried": [scaling.asdict(found), scaling.asdict(found) | {"overtaking": False}],
-        "swept": {policy: [scaling.asdict(found)] for policy in ("waiting", "overtaking")},
+        "carried": [asdict(found), asdict(found) | {"overtaking": False}],
+        "swept": {policy: [asdict(found)] for policy in ("waiting", "overtaking")},
     }
     assert draw(figures, tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
