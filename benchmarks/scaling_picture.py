@@ -79,12 +79,8 @@ def _by_size(axes: "Axes", figures: Mapping[str, Any]) -> None:
             markersize=5,
             label=f"a change {policy}",
         )
-    curve = figures["curve"]
-    rows = curve["rows"]
-    seconds = curve["steps"] * curve["step_seconds"][rows] / rows + curve["finish_seconds"]
-    axes.axhline(
-        curve["new_seconds"] / seconds, color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)), label="never at rest"
-    )
+    most = figures["curve"]["most_tables"]
+    axes.axhline(most, color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)), label="never at rest, and no mood changes")
     workers = sorted({point["workers"] for point in figures["carried"]})
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(workers))

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,8 @@ class Curve:
         return float(np.interp(rows, known, [self.step_seconds[each] for each in known]))
 
     def window_seconds(self, rows: int) -> float:
-        """Of the worker for a window, where all passes have so many."""
-        return self.steps * self.step(rows) / rows + self.finish_seconds
+        """Of the worker for a window on average, where all passes have so many."""
+        return fmean(self.jitter) * (self.steps * self.step(rows) / rows + self.finish_seconds)
 
     @property
     def rows(self) -> int:
