@@ -33,7 +33,7 @@ def draw(figures: Mapping[str, Any], path: Path) -> Path:
     for axes in (left, right):
         axes.grid(visible=True, alpha=0.12)
         axes.tick_params(labelsize=9)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         axes.legend(facecolor=BACKGROUND, edgecolor="none", labelcolor=INK, fontsize=9)

@@ -1,9 +1,9 @@
 """The simulated queue obeys what is known of queues, and the manifest is one that a cluster takes."""
 
+import itertools
 import json
 import math
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +11,11 @@ import jsonschema
 import pytest
 import yaml
 
-from benchmarks import scaling
+from benchmarks import scaling, window_times
 from benchmarks.scaling_picture import draw
 from benchmarks.scaling_queue import Fleet, Load, Outcome, Queue, simulate
 from benchmarks.service_curve import Curve, load_curve
+from tests.generator.tiny import tiny_engine
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 NEVER: Final = 1e9
@@ -39,10 +40,10 @@ def test_busy_is_what_was_offered() -> None:
 @pytest.mark.parametrize("load", [0.3, 0.6])
 def test_waiting_is_that_of_a_queue_with_one_server_and_equal_services(load: float) -> None:
     # Windows that last for ever: all that is asked for is changes, by many tables and so at random (M/D/1).
-    service, tables = 0.5, 100
+    service, tables = 0.5, 40
     forever = Curve("planted", 1, NEVER, {1: service}, 0.0)
     change = tables * service / load
-    outcome = simulate(forever, Load(tables, EVER, change_seconds=change), Fleet(1, math.inf), 6_000, 0)
+    outcome = simulate(forever, Load(tables, EVER, change_seconds=change), Fleet(1, math.inf), 12_000, 0)
     mean = sum(outcome.change_seconds) / len(outcome.change_seconds)
     assert mean - service == pytest.approx(load * service / (2 * (1 - load)), rel=0.15)  # Pollaczek, Khinchine
 
@@ -50,7 +51,7 @@ def test_waiting_is_that_of_a_queue_with_one_server_and_equal_services(load: flo
 def test_workers_make_it_better_never_worse() -> None:
     outcomes = [run(20, workers, change=60) for workers in (1, 2, 4)]
     assert outcomes[0].held > 0.05  # or it would prove nothing
-    for fewer, more in pairwise(outcomes):
+    for fewer, more in itertools.pairwise(outcomes):
         assert more.held <= fewer.held
         assert more.change(0.95) < fewer.change(0.95)
         assert more.busy < fewer.busy
@@ -126,6 +127,24 @@ def test_no_file_of_times_is_said(tmp_path: Path) -> None:
     path.write_text('{"figures": {}}')
     with pytest.raises(SystemExit, match="window_times"):
         load_curve(path)
+
+
+def test_times_are_of_passes_and_of_what_is_done_once() -> None:
+    engine, ticks = tiny_engine(), itertools.count()
+    figures = window_times.measure(engine, 4, 2, lambda: float(next(ticks)))
+    # Each look at this clock is a second: one a pass, and between passes, before the first and after the last as many.
+    assert figures["step_seconds"] == {rows: [1.0, 1.0] for rows in ("1", "2", "4")}
+    assert figures["finish_seconds"] == [engine.steps + 1.0] * 2
+    assert all(seconds > 0 for seconds in window_times.splicing(engine, 2))
+
+
+def test_a_gpu_is_assumed_from_operations_and_launches() -> None:
+    a_pass, finishing = window_times.count(tiny_engine())
+    assert min(a_pass, finishing) > 0
+    figures = window_times.assume((1e12, 1e9), 10, 8)
+    assert figures["step_seconds"] == {"1": [0.1], "2": [0.2], "4": [0.4], "8": [0.8]}
+    assert figures["finish_seconds"] == [window_times.FINISH_LAUNCH_SECONDS]
+    assert window_times.assume((1e12, 1e9), 1_000, 1)["step_seconds"] == {"1": [window_times.LAUNCH_SECONDS]}
 
 
 def test_a_search_ends_where_changes_are_just_in_time(tmp_path: Path) -> None:
