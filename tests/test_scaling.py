@@ -225,9 +225,22 @@ def test_pods_are_nobody_and_know_the_token_from_a_secret() -> None:
         assert "secretKeyRef" in token["valueFrom"]
 
 
+def configuration() -> Any:
+    return yaml.safe_load(documents()["RayService"]["spec"]["serveConfigV2"])
+
+
 def test_the_application_is_one_that_ray_serve_would_deploy() -> None:
-    config = yaml.safe_load(documents()["RayService"]["spec"]["serveConfigV2"])
     schema = pytest.importorskip("ray.serve.schema", reason="install .[cluster] for Ray").ServeDeploySchema
-    (application,) = schema.model_validate(config).applications
+    (application,) = schema.model_validate(configuration()).applications
     assert application.import_path == "generator.cluster:application"
-    assert application.args["model"] == "bard"
+
+
+def test_the_application_takes_what_it_is_given() -> None:
+    cluster = pytest.importorskip("generator.cluster", reason="install .[cluster] for Ray")
+    (application,) = configuration()["applications"]
+    plan = cluster.Plan.model_validate(application["args"], extra="forbid")
+    groups = documents()["RayService"]["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    samplers = next(group for group in groups if group["groupName"] == "sampler")
+    assert (plan.least, plan.most) == (samplers["minReplicas"], samplers["maxReplicas"])
+    assert application["name"] == cluster.APPLICATION
+    assert {each["name"] for each in application["deployments"]} <= {"Ingress", "Sampler"}
