@@ -119,9 +119,10 @@ class PatchedUNet(nn.Module):
 
         self.level = nn.Sequential(nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size))
         self.mood = MoodEmbedding(size)
-        self.guidance = nn.Linear(1, size, bias=False) if config.guided else None
+        self.guidance = nn.Linear(size, size) if config.guided else None
         if self.guidance is not None:
             nn.init.zeros_(self.guidance.weight)  # it begins deaf to it
+            nn.init.zeros_(self.guidance.bias)
         self.enter = nn.Conv2d(cells + 1, finest, 3, padding=1)
         self.pitch = nn.Parameter(torch.zeros(finest, rows, 1))  # where on the frequency axis a position lies
         self.plan = nn.Sequential(
@@ -158,7 +159,7 @@ class PatchedUNet(nn.Module):
         """
         embedding = self.level(sinusoidal_embedding(1000 * level, self.config.embedding)) + self.mood(mood)
         if self.guidance is not None and guidance is not None:
-            embedding = embedding + self.guidance(guidance[:, None] - 1)
+            embedding = embedding + self.guidance(sinusoidal_embedding(100 * guidance, self.config.embedding))
         embedding = F.silu(embedding)
         mask = known[:, None, None, :: self.config.patch[1]].to(x.dtype).expand(-1, 1, self.rows, -1)
         h = self.enter(torch.cat([patchify(x, self.config.patch), mask], dim=1)) + self.pitch

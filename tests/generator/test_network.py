@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,20 @@ def test_every_input_has_a_say_in_its_own_row_and_in_no_other(name: str) -> None
     assert moved[1] > 1e-3
     assert moved[0] < 1e-5
     assert moved[2] < 1e-5
+
+
+def test_a_network_that_knows_guidance_begins_deaf_to_it_and_then_hears_it_row_by_row() -> None:
+    torch.manual_seed(0)
+    made = make_network(replace(TINY.unet, guided=True), BANDS).eval().requires_grad_(False)
+    assert isinstance(made, PatchedUNet)
+    made.load_state_dict(tiny_checkpoint().part("network"), strict=False)
+    weights = torch.tensor([1.0, 2.0, 1.0])
+    assert torch.equal(made(**inputs(), guidance=weights), NETWORK(**inputs()))
+    assert made.guidance is not None
+    torch.nn.init.normal_(made.guidance.weight)
+    moved = (made(**inputs(), guidance=weights) - made(**inputs(), guidance=torch.ones(3))).abs().amax((1, 2))
+    assert moved[1] > 1e-3
+    assert moved[[0, 2]].max() < 1e-5
 
 
 def test_a_batch_is_its_rows() -> None:
