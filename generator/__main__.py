@@ -1,6 +1,7 @@
-"""``bardcast-generator serve`` and ``sample``. Anything heavy is imported only when a command really runs."""
+"""``bardcast-generator serve``, ``cluster`` and ``sample``. Anything heavy is imported only when a command runs."""
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from generator.engine import Engine
 
 DEFAULT_MODEL: Final = "bard"
+DASHBOARD: Final = "http://127.0.0.1:8265"
+RAY_ENVIRONMENT: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # As Ray has it on a laptop's usual systems: without it, it listens on all addresses of a Linux machine.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_worker_niceness": "0",  # its own default is 15, and whatever else runs would starve the tables
+}
 MAX_CLIP_SECONDS: Final = 600  #: a clip is held in memory while its picture is drawn
 
 
@@ -27,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        return _serve(options) if options.command == "serve" else _sample(options)
+        return {"serve": _serve, "sample": _sample, "cluster": _cluster}[options.command](options)
     except GeneratorError as error:
         sys.stderr.write(f"bardcast-generator: {error}\n")
         return error.status
@@ -111,6 +119,39 @@ def _sample(options: argparse.Namespace) -> int:
     return 0
 
 
+def _cluster(options: argparse.Namespace) -> int:
+    if importlib.util.find_spec("ray") is None:
+        raise GeneratorError("a cluster needs Ray: pip install 'bardcast[cluster]'")
+    # Ray reads these when it is imported; see its documentation for what else it takes from the environment.
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from generator import cluster_up
+
+    if options.action == "model":
+        cluster_up.play(options.name, options.address)
+        return 0
+    settings = load_settings(
+        os.environ,
+        host=options.host,
+        port=options.port,
+        token_file=options.token_file,
+        max_streams=options.max_streams,
+        origins=options.origin,
+    )
+    least, most = options.replicas
+    plan = cluster_up.Plan(
+        model=options.model,
+        least=least,
+        most=most,
+        ingresses=options.ingresses,
+        host=settings.host,
+        max_streams=settings.max_streams,
+        origins=settings.origins,
+    )
+    cluster_up.up(plan, settings, options.threads or max(most, os.cpu_count() or 1))
+    return 0
+
+
 def _loader(options: argparse.Namespace) -> "Callable[[str], Engine]":
     """What makes an engine of a model's name or path."""
     import torch
@@ -130,32 +171,34 @@ def _parser() -> argparse.ArgumentParser:
     engine.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|PATH", help="checkpoint (default: %(default)s)")
     engine.add_argument("--threads", type=_whole(1, 1024), metavar="N", help="CPU threads (default: one a core)")
 
-    serve = commands.add_parser("serve", parents=[engine], help="play to clients over the network")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument(
+    service = argparse.ArgumentParser(add_help=False)
+    service.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    service.add_argument(
         "--port", type=_whole(0, 65535), default=DEFAULT_PORT, help="0: any free one (default: %(default)s)"
     )
-    serve.add_argument(
+    service.add_argument(
         "--token-file",
         type=Path,
         metavar="FILE",
         help=f"file with the token that clients must show (default: the variable {TOKEN_VARIABLE})",
     )
-    serve.add_argument(
+    service.add_argument(
         "--max-streams",
         type=_whole(1, 10_000),
         metavar="N",
         help="tables played to at once (default: as many as the machine is found to carry)",
     )
-    serve.add_argument(
-        "--beside", metavar="NAME|PATH", help="another model, to be heard in the listening room beside the first"
-    )
-    serve.add_argument(
+    service.add_argument(
         "--origin",
         action="append",
         default=[],
         metavar="URL",
         help="a web page that may use the service beside its own, such as https://music.example; may be repeated",
+    )
+
+    serve = commands.add_parser("serve", parents=[engine, service], help="play to clients over the network")
+    serve.add_argument(
+        "--beside", metavar="NAME|PATH", help="another model, to be heard in the listening room beside the first"
     )
     serve.add_argument(
         "--certificate",
@@ -164,6 +207,29 @@ def _parser() -> argparse.ArgumentParser:
         help="PEM file with certificate and key: speak HTTPS, which browsers on other machines insist on for sound",
     )
     serve.add_argument("--exit-with-stdin", action="store_true", help="end when stdin closes")
+
+    cluster = commands.add_parser("cluster", help="play from many machines or devices, on Ray Serve")
+    actions = cluster.add_subparsers(dest="action", required=True)
+    up = actions.add_parser("up", parents=[engine, service], help="run such a cluster on this machine")
+    up.add_argument(
+        "--replicas",
+        type=_range,
+        default=(1, 1),
+        metavar="N|MIN:MAX",
+        help="samplers, which compute the music; of a range as many as the load needs (default: 1)",
+    )
+    up.add_argument(
+        "--ingresses",
+        type=_whole(1, 100),
+        default=2,
+        metavar="N",
+        help="processes that hold the streams (default: %(default)s)",
+    )
+    model = actions.add_parser("model", help="have a running cluster play another model")
+    model.add_argument("name", metavar="NAME|PATH", help="checkpoint, there on every machine under this name")
+    model.add_argument(
+        "--address", default=DASHBOARD, metavar="URL", help="of Ray's dashboard there (default: %(default)s)"
+    )
 
     sample = commands.add_parser("sample", parents=[engine], help="write clips and their spectrograms")
     sample.add_argument("--mood", type=_mood, required=True, help=f"one of: {', '.join(MOODS)}")
@@ -199,6 +265,17 @@ class _whole:  # noqa: N801 - reads as a type in the parser
         if not self._low <= value <= self._high:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {self._low} to {self._high}")
         return value
+
+
+_REPLICAS: Final = _whole(1, 1_000)
+
+
+def _range(text: str) -> tuple[int, int]:
+    low, _, high = text.partition(":")
+    least, most = _REPLICAS(low), _REPLICAS(high or low)
+    if least > most:
+        raise argparse.ArgumentTypeError(f"{text!r}: the first number is the lower one")
+    return least, most
 
 
 def _seconds(text: str) -> float:

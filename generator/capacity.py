@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Callable
 from statistics import median
 from typing import Final
 
@@ -17,7 +18,13 @@ SHARE: Final = 0.5
 class Capacity:
     """Counts the streams that are open, and lets in as many as music is made for while they listen."""
 
-    def __init__(self, most: int | None, metrics: Metrics, factor: float | None = None) -> None:
+    def __init__(
+        self,
+        most: int | None,
+        metrics: Metrics,
+        factor: float | None = None,
+        devices: Callable[[], float] = lambda: 1.0,
+    ) -> None:
         """Nobody listens yet.
 
         Args:
@@ -25,16 +32,18 @@ class Capacity:
             metrics: told of who listens and who is turned away.
             factor: real-time factor to begin with; without one nobody is refused for the machine's sake until a
                 window was measured.
+            devices: how many such devices make windows for these streams.
         """
         self.open = 0
         self._most = math.inf if most is None else most
         self._metrics = metrics
+        self._devices = devices
         self._factors = deque([] if factor is None else [factor], maxlen=REMEMBERED)
 
     @property
     def factor(self) -> float:
         """How much faster than it is heard music is made."""
-        return median(self._factors) if self._factors else math.inf
+        return self._devices() * median(self._factors) if self._factors else math.inf
 
     @property
     def carried(self) -> float:

@@ -5,7 +5,7 @@ Torch-free: the player and the loader of others are handed in.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -52,10 +52,13 @@ def create_app(
     load: Load,
     beside: Beside | None = None,
     factor: float | None = None,
+    devices: Callable[[], float] = lambda: 1.0,
+    fixed: str | None = None,
 ) -> FastAPI:
     """The service as an ASGI application.
 
-    On its ``state``, ``reload()`` has the model read from its file again, and ``workers`` are its threads.
+    On its ``state``, ``exchange`` exchanges the model, ``reload()`` has it read from its file again, and ``workers``
+    are its threads.
 
     Args:
         player: plays in all streams.
@@ -64,11 +67,13 @@ def create_app(
         load: makes a player of another's name or path.
         beside: another model, if there is one.
         factor: real-time factor, as measured before anybody came.
+        devices: how many such devices make windows for this service.
+        fixed: why clients can't have another model played, where they can't: a sentence.
     """
     worker = Worker()
     metrics = Metrics()
     exchange = Exchange(player, model, load, metrics)
-    capacity = Capacity(settings.max_streams, metrics, factor)
+    capacity = Capacity(settings.max_streams, metrics, factor, devices)
     guard = Guard(settings, metrics)
 
     @asynccontextmanager
@@ -80,6 +85,7 @@ def create_app(
 
     app = FastAPI(title="Bardcast generator", lifespan=lifespan, openapi_url=None)
     app.state.workers = (worker, exchange.loader)
+    app.state.exchange = exchange
     app.state.reload = exchange.reload
 
     @app.get("/healthz")
@@ -109,6 +115,8 @@ def create_app(
     async def play_model(request: Request) -> Response:
         if (refusal := guard.refusal(request.headers)) is not None:
             return refusal
+        if fixed is not None:
+            return PlainTextResponse(f"{fixed}\n", status_code=409)
         try:
             wanted = _named_model(await _body(request, settings.open_seconds))
             await exchange.play(wanted)
