@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL: Final = "bard"
 DASHBOARD: Final = "http://127.0.0.1:8265"
 RAY_ENVIRONMENT: Final = {
+    "RAY_AUTH_MODE": "token",  # in ~/.ray/auth_token, which Ray writes where there is none; or RAY_AUTH_TOKEN
     "RAY_USAGE_STATS_ENABLED": "0",
     # As Ray has it on a laptop's usual systems: without it, it listens on all addresses of a Linux machine.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -126,6 +127,7 @@ def _cluster(options: argparse.Namespace) -> int:
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from generator import cluster_up
+    from generator.cluster import Plan
 
     if options.action == "model":
         cluster_up.play(options.name, options.address)
@@ -139,7 +141,7 @@ def _cluster(options: argparse.Namespace) -> int:
         origins=options.origin,
     )
     least, most = options.replicas
-    plan = cluster_up.Plan(
+    plan = Plan(
         model=options.model,
         least=least,
         most=most,

@@ -11,7 +11,7 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 APPLICATION: Final = "bardcast"
+SAMPLER, INGRESS = "Sampler", "Ingress"
 MOST_WINDOWS: Final = 256  #: in hand at one sampler
 #: Of them handed over together: few, for Serve answers none of those before the last is made.
 MOST_TOGETHER: Final = 4
@@ -42,8 +43,9 @@ FIXED: Final = (
     "what a cluster plays is told to the cluster, lest one part of it play something else: "
     "bardcast-generator cluster model NAME"
 )
-#: Replaced within ten seconds: Serve gives a replica up after three checks without an answer.
-HEALTH: Final = {"health_check_period_s": 1.0, "health_check_timeout_s": 1.5}
+#: Serve looks after each replica so often, and gives up at once one that died, and one that hangs at the third silence.
+CHECK_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 1.5  #: until silence counts
 
 
 class Plan(BaseModel):
@@ -62,14 +64,26 @@ class Plan(BaseModel):
     """
 
     model: str = "bard"
-    least: int = Field(1, ge=1)
-    most: int = Field(1, ge=1)
-    ingresses: int = Field(2, ge=1)
-    cpus: float = Field(1.0, ge=0)
-    gpus: float = Field(0.0, ge=0)
+    least: Annotated[int, Field(ge=1)] = 1
+    most: Annotated[int, Field(ge=1)] = 1
+    ingresses: Annotated[int, Field(ge=1)] = 2
+    cpus: Annotated[float, Field(ge=0)] = 1.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
     host: str = "127.0.0.1"
-    max_streams: int | None = Field(None, ge=1)
+    max_streams: Annotated[int, Field(ge=1)] | None = None
     origins: tuple[str, ...] = ()
+
+
+def load(model: str, device: str | None = None) -> "Engine":
+    """An engine for a model's name or path.
+
+    Raises:
+        CheckpointError: it is missing, damaged or foreign.
+    """
+    share_cores()
+    from generator.engine import load_engine  # torch, which whoever only describes a cluster does not need
+
+    return load_engine(model, device)
 
 
 @dataclass(slots=True)
@@ -80,13 +94,11 @@ class _Job:
     wanted: bool = True
 
 
-@serve.deployment(name="Sampler", max_ongoing_requests=MOST_WINDOWS, graceful_shutdown_timeout_s=5.0, **HEALTH)
 class Sampler:
     """Makes windows of whatever stream, on one device."""
 
     def __init__(self) -> None:
         """No model yet."""
-        share_cores()
         from generator.batching import Batcher
 
         self._worker = Worker()
@@ -122,9 +134,7 @@ class Sampler:
     @serve.multiplexed(max_num_models_per_replica=2)
     async def engine(self, model: str) -> "Engine":
         """What makes a model's windows; of the last two it is at hand."""
-        from generator.engine import load_engine
-
-        return await asyncio.to_thread(load_engine, model)
+        return await asyncio.to_thread(load, model)
 
     async def window(self, order: "Order") -> "Window":
         """Make a window. Cancelled, it is dropped at its next denoising step.
@@ -166,26 +176,23 @@ class Sampler:
             raise RuntimeError("the sampler is stalled: a window never ended")
 
 
-@serve.deployment(name="Ingress", max_ongoing_requests=MOST_STREAMS, graceful_shutdown_timeout_s=1.0, **HEALTH)
 @serve.ingress()
 class Ingress:
     """Holds streams: the service as it is everywhere, around windows that samplers make."""
 
-    async def __init__(self, samplers: DeploymentHandle, plan: Plan) -> None:
+    async def __init__(self, samplers: DeploymentHandle[Any], plan: Plan) -> None:
         """Open once a sampler has made the first two windows.
 
         Args:
             samplers: make the windows.
             plan: of the application.
         """
-        share_cores()
         from generator.batching import real_time_factor
-        from generator.engine import load_engine
         from generator.remote import Remote
 
         self._samplers, self._plan = samplers, plan
         self._devices = 1.0
-        remote = Remote(self._ask, lambda model: load_engine(model, "cpu"), asyncio.get_running_loop())
+        remote = Remote(self._ask, lambda model: load(model, "cpu"), asyncio.get_running_loop())
         # Not the plan's: what plays may have been changed since.
         model: str = await samplers.model.remote()
         player = await asyncio.to_thread(remote.player, model)
@@ -226,7 +233,8 @@ class Ingress:
             with contextlib.suppress(RayError, RayServeException):
                 deployments = (await asyncio.to_thread(serve.status)).applications[APPLICATION].deployments
                 samplers, ingresses = (
-                    deployments[name].replica_states.get("RUNNING", 0) for name in ("Sampler", "Ingress")
+                    sum(n for state, n in deployments[name].replica_states.items() if state == "RUNNING")
+                    for name in (SAMPLER, INGRESS)
                 )
                 # One more may soon be there: where one died, or where Serve starts one for whoever comes.
                 self._devices = min(self._plan.most, samplers + 1) / max(1, ingresses)
@@ -245,9 +253,25 @@ def application(plan: Plan) -> serve.Application:
                 "target_ongoing_requests": 1.0,  # one in hand on average: a device that is busy all the time
             }
         }
-    samplers = Sampler.options(
-        user_config=playing, ray_actor_options={"num_cpus": plan.cpus, "num_gpus": plan.gpus}, **scale
+    samplers = serve.deployment(
+        Sampler,
+        name=SAMPLER,
+        user_config=playing,
+        max_ongoing_requests=MOST_WINDOWS,
+        graceful_shutdown_timeout_s=2.0,
+        health_check_period_s=CHECK_SECONDS,
+        health_check_timeout_s=ANSWER_SECONDS,
+        ray_actor_options={"num_cpus": plan.cpus, "num_gpus": plan.gpus},
+        **scale,
     ).bind()
-    return Ingress.options(user_config=playing, num_replicas=plan.ingresses, ray_actor_options={"num_cpus": 0}).bind(
-        samplers, plan
-    )
+    return serve.deployment(
+        Ingress,
+        name=INGRESS,
+        user_config=playing,
+        num_replicas=plan.ingresses,
+        max_ongoing_requests=MOST_STREAMS,
+        graceful_shutdown_timeout_s=1.0,
+        health_check_period_s=CHECK_SECONDS,
+        health_check_timeout_s=ANSWER_SECONDS,
+        ray_actor_options={"num_cpus": 0},
+    ).bind(samplers, plan)

@@ -16,11 +16,12 @@ from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.exceptions import RayError
 
 from generator.checkpoint import load_checkpoint
-from generator.cluster import APPLICATION, Ingress, Plan, Sampler
+from generator.cluster import APPLICATION, INGRESS, SAMPLER, Plan
 from generator.errors import GeneratorError
 from generator.server import bind
 from generator.settings import TOKEN_VARIABLE, Settings
 
+IMPORT_PATH: Final = "generator.cluster:application"
 START_SECONDS: Final = 300.0
 GLANCE: Final = 0.2
 #: Bytes for windows on their way, of which each takes some two million.
@@ -97,7 +98,7 @@ def _configuration(plan: Plan) -> dict[str, Any]:
             {
                 "name": APPLICATION,
                 "route_prefix": "/",
-                "import_path": "generator.cluster:application",
+                "import_path": IMPORT_PATH,
                 "args": plan.model_dump(mode="json", exclude_none=True),
                 "deployments": _playing(plan.model),
             }
@@ -107,7 +108,7 @@ def _configuration(plan: Plan) -> dict[str, Any]:
 
 
 def _playing(model: str) -> list[dict[str, Any]]:
-    return [{"name": each.name, "user_config": {"model": model}} for each in (Sampler, Ingress)]
+    return [{"name": name, "user_config": {"model": model}} for name in (SAMPLER, INGRESS)]
 
 
 @contextlib.contextmanager
