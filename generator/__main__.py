@@ -273,8 +273,9 @@ _REPLICAS: Final = _whole(1, 1_000)
 
 
 def _range(text: str) -> tuple[int, int]:
-    low, _, high = text.partition(":")
-    least, most = _REPLICAS(low), _REPLICAS(high or low)
+    low, separator, high = text.partition(":")
+    least = _REPLICAS(low)
+    most = _REPLICAS(high) if separator else least
     if least > most:
         raise argparse.ArgumentTypeError(f"{text!r}: the first number is the lower one")
     return least, most

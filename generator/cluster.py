@@ -131,7 +131,7 @@ class Sampler:
         """Name or path of what plays."""
         return self._model
 
-    @serve.multiplexed(max_num_models_per_replica=2)
+    @serve.multiplexed(max_num_models_per_replica=2)  # type: ignore[untyped-decorator]  # Ray's
     async def engine(self, model: str) -> "Engine":
         """What makes a model's windows; of the last two it is at hand."""
         return await asyncio.to_thread(load, model)
@@ -180,7 +180,7 @@ class Sampler:
 class Ingress:
     """Holds streams: the service as it is everywhere, around windows that samplers make."""
 
-    async def __init__(self, samplers: DeploymentHandle[Any], plan: Plan) -> None:
+    async def __init__(self, samplers: DeploymentHandle[Any], plan: Plan) -> None:  # type: ignore[misc]  # Serve awaits it
         """Open once a sampler has made the first two windows.
 
         Args:
@@ -254,7 +254,6 @@ def application(plan: Plan) -> serve.Application:
             }
         }
     samplers = serve.deployment(
-        Sampler,
         name=SAMPLER,
         user_config=playing,
         max_ongoing_requests=MOST_WINDOWS,
@@ -263,9 +262,8 @@ def application(plan: Plan) -> serve.Application:
         health_check_timeout_s=ANSWER_SECONDS,
         ray_actor_options={"num_cpus": plan.cpus, "num_gpus": plan.gpus},
         **scale,
-    ).bind()
-    return serve.deployment(
-        Ingress,
+    )(Sampler)
+    ingresses = serve.deployment(
         name=INGRESS,
         user_config=playing,
         num_replicas=plan.ingresses,
@@ -274,4 +272,5 @@ def application(plan: Plan) -> serve.Application:
         health_check_period_s=CHECK_SECONDS,
         health_check_timeout_s=ANSWER_SECONDS,
         ray_actor_options={"num_cpus": 0},
-    ).bind(samplers, plan)
+    )(Ingress)
+    return ingresses.bind(samplers.bind(), plan)

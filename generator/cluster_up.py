@@ -56,7 +56,7 @@ def up(plan: Plan, settings: Settings, threads: int) -> None:
     with contextlib.redirect_stdout(sys.stderr), _ray(threads) as dashboard:
         for number in (signal.SIGTERM, signal.SIGINT):  # not before: Ray has put handlers of its own there
             signal.signal(number, lambda *_: ended.set())
-        gpus = ray.cluster_resources().get("GPU", 0.0)
+        gpus = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
         share = min(1.0, gpus / plan.most)
         plan = plan.model_copy(update={"gpus": share, "cpus": threads / plan.most})
         serve.start(http_options={"host": host, "port": port}, proxy_location="HeadOnly")
@@ -126,7 +126,7 @@ def _ray(cores: int) -> Iterator[str]:
         yield f"http://{context.dashboard_url}"
     finally:
         with contextlib.suppress(RayError):
-            serve.shutdown()
+            serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
 
 

@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 from torch import Tensor
 
 from generator import cluster, cluster_up
@@ -38,7 +40,7 @@ class LightEngine(ToneEngine):
         return [question.level for question in questions]
 
 
-def light(model: str, _device: str | None = None) -> Engine:
+def load(model: str, device: str | None = None) -> Engine:
     return LightEngine(model)
 
 
@@ -49,15 +51,15 @@ class Sampler(cluster.Sampler):
 class Ingress(cluster.Ingress):
     """One that imports this module, where it runs."""
 
-    async def __init__(self, *arguments: object) -> None:  # type: ignore[misc]  # as Serve wants it
-        await super().__init__(*arguments)  # type: ignore[misc]
+    async def __init__(self, samplers: DeploymentHandle[Any], plan: cluster.Plan) -> None:  # type: ignore[misc]
+        await super().__init__(samplers, plan)
 
 
 def application(plan: cluster.Plan) -> serve.Application:
     return cluster.application(plan)
 
 
-cluster.load = light
+cluster.load = load
 cluster.Sampler, cluster.Ingress = Sampler, Ingress  # type: ignore[misc]
 
 if __name__ == "__main__":
