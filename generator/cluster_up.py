@@ -21,6 +21,7 @@ from generator.errors import GeneratorError
 from generator.server import bind
 from generator.settings import TOKEN_VARIABLE, Settings
 
+ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  #: the last where the terminal is closed
 IMPORT_PATH: Final = "generator.cluster:application"
 START_SECONDS: Final = 300.0
 GLANCE: Final = 0.2
@@ -54,7 +55,7 @@ def up(plan: Plan, settings: Settings, threads: int) -> None:
     ended = threading.Event()
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr), _ray(threads) as dashboard:
-        for number in (signal.SIGTERM, signal.SIGINT):  # not before: Ray has put handlers of its own there
+        for number in ENDS:  # not before: Ray has put handlers of its own there
             signal.signal(number, lambda *_: ended.set())
         gpus = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
         share = min(1.0, gpus / plan.most)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from bot.client import Away, Connected, FixedEndpoint, GeneratorClient, Wish
 from bot.jitter_buffer import JitterBuffer
 from generator.__main__ import RAY_ENVIRONMENT
 from generator.moods import Mood
-from generator.protocol import FRAME_SECONDS, Controls, MoodLands, Opened
+from generator.protocol import FRAME_SECONDS, Controls, MoodLands, Opened, Problem
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 300
@@ -36,7 +36,6 @@ class Cluster:
     dashboard: str
     process: asyncio.subprocess.Process
     env: dict[str, str]
-    family: set[psutil.Process] = field(default_factory=set)
 
     async def replicas(self, deployment: str) -> dict[int, str]:
         """Process → state, as Serve tells it."""
@@ -113,7 +112,7 @@ class Table:
 
     def __init__(self, url: str, seed: int, mood: Mood) -> None:
         self.buffer = JitterBuffer()
-        self.heard_mood: Mood | None = None
+        self.refused = False
         self.models: list[str] = []
         self.aways: list[float] = []
         self.resumed: list[float] = []
@@ -131,6 +130,8 @@ class Table:
 
     def event(self, event: object) -> None:
         match event:
+            case Problem(code="full"):
+                self.refused = True
             case Opened(model=model):
                 self.models.append(model)
             case Away():
@@ -156,19 +157,26 @@ class Table:
 
 
 @contextlib.asynccontextmanager
+async def playing(made: list[Table]) -> AsyncIterator[None]:
+    """Time passes for tables, also for those that join them."""
+    task = asyncio.create_task(_play(made))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*(table.client.close() for table in made))
+
+
+@contextlib.asynccontextmanager
 async def tables(url: str, moods: Sequence[Mood]) -> AsyncIterator[list[Table]]:
     """That many tables, each of which has begun to hear something; they listen until the end."""
     made = [Table(url, seed, mood) for seed, mood in enumerate(moods)]
-    for table in made:
-        table.client.start()
-    playing = asyncio.create_task(_play(made))
-    try:
+    async with playing(made):
+        for table in made:
+            table.client.start()
         await until(lambda: all(table.buffer.counts.played > 50 for table in made), 60)
         yield made
-    finally:
-        playing.cancel()
-        await asyncio.gather(playing, return_exceptions=True)
-        await asyncio.gather(*(table.client.close() for table in made))
 
 
 async def _play(made: Sequence[Table]) -> None:
