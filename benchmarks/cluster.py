@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,7 +67,7 @@ async def hold(model: str, replicas: int, most: int, seconds: float) -> dict[str
             while len(made) < most:
                 table = Table(one.url, len(made), MOODS[len(made) % len(MOODS)])
                 table.client.start()
-                await until(lambda table=table: table.refused or table.buffer.can_start, JOIN_SECONDS)
+                await until(partial(_answered, table), JOIN_SECONDS)
                 if table.refused:
                     await table.client.close()
                     break
@@ -79,6 +80,10 @@ async def hold(model: str, replicas: int, most: int, seconds: float) -> dict[str
             missed = [table.buffer.counts.held - held for table, held in zip(made, before, strict=True)]
     note(f"{replicas} samplers: {len(made)} tables were let in, {sum(map(bool, missed))} of them missed frames")
     return {"replicas": replicas, "let_in": len(made), "held": sum(not frames for frames in missed), "missed": missed}
+
+
+def _answered(table: Table) -> bool:
+    return table.refused or table.buffer.can_start
 
 
 def draw(points: Sequence[dict[str, Any]], path: Path) -> None:

@@ -121,9 +121,9 @@ class Table:
 
     # bot.client.Listener
 
-    def stream_begins(self, *, changed: bool) -> int:
+    def stream_begins(self, *, changed: bool, resumable: int | None) -> int:
         self.buffer.begin_stream()
-        return self.buffer.resume_at(changed=changed)
+        return self.buffer.resume_at(changed=changed, resumable=resumable)
 
     def frame(self, index: int, pcm: bytes) -> None:
         self.buffer.put(index, pcm)
@@ -132,8 +132,10 @@ class Table:
         match event:
             case Problem(code="full"):
                 self.refused = True
-            case Opened(model=model):
+            case Opened(model=model, continues=continues):
                 self.models.append(model)
+                if continues:
+                    self.buffer.continue_stream()
             case Away():
                 self.aways.append(time.monotonic())
             case Connected():

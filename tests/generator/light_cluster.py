@@ -31,7 +31,7 @@ class LightEngine(ToneEngine):
 
     def making(self, state: State, section: Section, seed: int) -> Generator[Question, Tensor, Window]:
         empty = torch.zeros(1, 0)
-        yield Question(empty, torch.zeros(1), empty, empty, empty)
+        yield Question(empty, torch.zeros(1), empty, empty, empty, empty)
         window = self.window(state, section, seed)
         self.calls.clear()
         return window
