@@ -23,7 +23,7 @@ from generator.section import Section
 from generator.snapshot import decode_past, encode_past
 from generator.stream import Chunk, Player, Stream
 from generator.vocoder import GriffinLim
-from tests.generator.test_stream import mono, near, still
+from tests.generator.test_stream import mono, still
 from tests.generator.tiny import CPU, TINY, TINY_PAPER, tiny_checkpoint, tiny_engine
 from tests.generator.tone_engine import ToneEngine
 
@@ -153,10 +153,9 @@ def test_what_is_heard_at_the_place_where_one_server_follows_another_is_one_soun
     windows(6)(stream)
     before = mono(stream._render(stream.end - 10, stream.end))
     chunk = Player(engine).resume(stream.snapshot()).advance()
-    joint = np.concatenate([before, mono(chunk.frames[:10])])
-    steps = np.abs(np.diff(joint))
-    assert steps[len(before) - 1] <= steps.max(initial=0)
-    assert near(joint[-FRAME_SAMPLES:], mono(stream.advance().frames[9:10]), 1e-6)
+    steps = np.abs(np.diff(np.concatenate([before, mono(chunk.frames[:10])])))
+    place = len(before) - 1
+    assert steps[place] <= 1.05 * np.delete(steps, place).max()
 
 
 def test_a_state_of_the_shipped_models_shape_is_small() -> None:
