@@ -67,7 +67,7 @@ async def hold(model: str, replicas: int, most: int, seconds: float) -> dict[str
             while len(made) < most:
                 table = Table(one.url, len(made), MOODS[len(made) % len(MOODS)])
                 table.client.start()
-                await until(partial(_answered, table), JOIN_SECONDS)
+                await until(partial(_decided, table), JOIN_SECONDS)
                 if table.refused:
                     await table.client.close()
                     break
@@ -82,7 +82,7 @@ async def hold(model: str, replicas: int, most: int, seconds: float) -> dict[str
     return {"replicas": replicas, "let_in": len(made), "held": sum(not frames for frames in missed), "missed": missed}
 
 
-def _answered(table: Table) -> bool:
+def _decided(table: Table) -> bool:
     return table.refused or table.buffer.can_start
 
 
