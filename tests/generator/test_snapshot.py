@@ -107,8 +107,9 @@ def same_from_here(stream: Stream, player: Player) -> None:
     assert resumed.snapshot() == stream.snapshot()
 
 
-@pytest.mark.parametrize("history", HISTORIES)
-@pytest.mark.parametrize("blind", [False, True], ids=["continued", "blind"])
+@pytest.mark.parametrize(
+    ("blind", "history"), [*((False, name) for name in HISTORIES), *((True, name) for name in ("changed", "faded"))]
+)
 def test_who_takes_up_a_state_goes_on_to_the_bit(blind: bool, history: str) -> None:
     stream = Stream(RoughEngine(blind), 5, TOWN, 0.8, 300, origin=7, home=3)
     for play in HISTORIES[history]:
