@@ -189,6 +189,7 @@ async def _play(made: Sequence[Table]) -> None:
             ticks += 1
             for table in made:
                 table.tick()
+            await asyncio.sleep(0)  # what came while this process was not let run is there in time, as for a real ear
         await asyncio.sleep(FRAME_SECONDS / 2)
 
 
