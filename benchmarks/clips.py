@@ -19,10 +19,10 @@ from generator.checkpoint import load_checkpoint
 from generator.engine import Engine, GenerationError, State, Window
 from generator.loudness import FLOOR_LUFS, lufs
 from generator.moods import MOODS, Mood, parse_mood
+from generator.player import Player
 from generator.protocol import Controls
 from generator.sample import Order, Pcm, render
 from generator.section import Section
-from generator.stream import Player
 from training.evaluation.defects import LEAST_MOVEMENT_DB, QUIET_DBFS, is_blank, level, movement, plants
 
 FULL_SCALE = 32_767

@@ -50,7 +50,7 @@ class RecordedStream:
         """Nothing: a recording has no state."""
         return b""
 
-    def advance(self, slack: float = 0.0) -> Piece:
+    def advance(self, slack: float = 0.0, wanted: Callable[[], bool] = lambda: True) -> Piece:
         """The next window."""
         return self._piece(self.end, lands=self.end == self._first)
 

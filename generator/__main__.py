@@ -61,8 +61,8 @@ def _serve(options: argparse.Namespace) -> int:
         load = _loader(options)
 
         from generator.batching import Batcher, best_rows, real_time_factor
+        from generator.player import Player
         from generator.service import STOP_SECONDS, Beside, create_app
-        from generator.stream import Player
 
         engine = load(options.model)
         batcher = Batcher(best_rows(engine))
@@ -92,8 +92,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     from generator.picture import draw_spectrogram
+    from generator.player import Player
     from generator.sample import Order, open_folder, write_clips
-    from generator.stream import Player
 
     order = Order(
         Controls(options.mood, options.intensity),

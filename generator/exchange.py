@@ -10,8 +10,8 @@ from typing import Final, Protocol, Self
 from generator.errors import GeneratorError
 from generator.metrics import Metrics
 from generator.moods import MOODS
+from generator.playable import Engine
 from generator.protocol import FRAME_SECONDS, Controls
-from generator.session import Engine
 from generator.worker import Worker
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from generator.errors import GeneratorError
+from generator.playable import Engine
 from generator.protocol import CHANNELS, FRAME_BYTES, FRAMES_PER_SECOND, SAMPLE_RATE, Controls
-from generator.session import Engine
 
 OPUS_BITS_PER_SECOND: Final = 160_000
 

@@ -20,9 +20,10 @@ from generator.cards import card
 from generator.exchange import Exchange, ExchangeError, Load, Player
 from generator.guard import Guard
 from generator.metrics import Metrics
+from generator.playable import Engine
 from generator.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL
 from generator.room import rooms
-from generator.session import Engine, Session
+from generator.session import Session
 from generator.settings import Settings
 from generator.worker import Worker
 

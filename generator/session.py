@@ -4,22 +4,23 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from generator.capacity import Capacity
 from generator.metrics import Metrics
 from generator.outbox import Outbox
+from generator.playable import Chunk, Engine, Stream
 from generator.protocol import (
     FRAME_SECONDS,
     FRAMES_PER_SECOND,
     MAX_MESSAGE_BYTES,
     MAX_OPEN_BYTES,
     MAX_STATE_BYTES,
-    Bar,
     ClientMessage,
     Controls,
     MoodLands,
@@ -33,7 +34,6 @@ from generator.protocol import (
     SetMood,
     SetVolume,
     Snapshot,
-    Transition,
     decode_client,
     decode_state,
     encode,
@@ -54,58 +54,6 @@ HUNGRY_FRAMES: Final = 2 * FRAMES_PER_SECOND
 #: How long a client that is being let go has to take the last words.
 FAREWELL_SECONDS: Final = 2.0
 POLICY, FAILED, TRY_LATER = 1008, 1011, 1013  # RFC 6455 and the IANA registry of close codes
-
-
-class Chunk(Protocol):
-    """What the engine makes: see ``generator.stream.Chunk``."""
-
-    @property
-    def start(self) -> int: ...  # noqa: D102
-    @property
-    def frames(self) -> Sequence[bytes]: ...  # noqa: D102
-    @property
-    def lands(self) -> int | None: ...  # noqa: D102
-    @property
-    def bars(self) -> Sequence[Bar]: ...  # noqa: D102
-    @property
-    def seconds(self) -> float: ...  # noqa: D102
-
-
-class Stream(Protocol):
-    """Endless music, made a window at a time: see ``generator.stream.Stream``."""
-
-    @property
-    def end(self) -> int: ...  # noqa: D102
-    @property
-    def controls(self) -> Controls: ...  # noqa: D102
-    @property
-    def volume(self) -> float: ...  # noqa: D102
-    @property
-    def continues(self) -> bool: ...  # noqa: D102
-    def snapshot(self) -> bytes: ...  # noqa: D102
-    def advance(self, slack: float = ...) -> Chunk: ...  # noqa: D102
-    def change(  # noqa: D102
-        self, controls: Controls, playhead: Callable[[], int], transition: Transition
-    ) -> Chunk: ...
-    def set_volume(self, volume: float, playhead: int) -> Chunk: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
-
-
-class Engine(Protocol):
-    """What makes streams: see ``generator.engine.Engine``."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    def stream(  # noqa: D102
-        self,
-        seed: int,
-        controls: Controls,
-        volume: float = 1.0,
-        start: int = 0,
-        origin: int | None = None,
-        home: int | None = None,
-    ) -> Stream: ...
-    def resume(self, state: bytes) -> Stream: ...  # noqa: D102
 
 
 class _Fatal(Exception):  # noqa: N818 - it ends a stream, not always by a fault
@@ -309,7 +257,11 @@ class Session:
             if self._mood is None:
                 kind = "next"
                 slack = max(0, stream.end - self._ear() - HUNGRY_FRAMES) * FRAME_SECONDS
-                chunk = await self._compute(partial(stream.advance, slack))
+                # A change throws away what is made of the old music, so it need not wait for it either.
+                made = await self._compute(partial(_unless_dropped, stream, slack, partial(self._plays_on, controls)))
+                if made is None:
+                    continue
+                chunk = made
             else:
                 wanted, self._mood = self._mood, None
                 if wanted.controls == controls:  # the same button pressed twice: it plays already, or is about to
@@ -325,6 +277,11 @@ class Session:
 
     def _turn_volume(self, stream: Stream, volume: float) -> Chunk:
         return stream.set_volume(volume, self._ear())
+
+    def _plays_on(self, controls: Controls) -> bool:
+        """Whether nothing else is asked for than what plays. Any thread."""
+        mood = self._mood
+        return mood is None or mood.controls == controls
 
     async def _until_wanted(self, stream: Stream) -> None:
         """Wait until the client wants something and has room for it."""
@@ -412,6 +369,13 @@ class Session:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._socket.send_text(encode(end.problem))
                 await self._socket.close(end.close, end.problem.code)
+
+
+def _unless_dropped(stream: Stream, slack: float, wanted: Callable[[], bool]) -> Chunk | None:
+    try:
+        return stream.advance(slack, wanted)
+    except CancelledError:
+        return None
 
 
 def _landing(controls: Controls, frame: int) -> MoodLands:

@@ -17,6 +17,7 @@ from generator.composer import COLUMN_FRAMES
 from generator.engine import BLIND_OVERLAP, Engine, Sound, State, Window
 from generator.leveller import POINT_FRAMES, SHORT_TERM, Leveller
 from generator.loudness import powers
+from generator.mixing import cross_fade, to_pcm
 from generator.moods import MOODS
 from generator.protocol import (
     AHEAD_FRAMES,
@@ -29,17 +30,12 @@ from generator.protocol import (
     Transition,
 )
 from generator.section import Section
-from generator.snapshot import SHARP_FRAMES, Past, absolute, decode_past, encode_past, half, relative
+from generator.snapshot import SHARP_FRAMES, Past, absolute, encode_past, half, relative
 from generator.stereo import widen
 
 HANDOVER: Final = 15  #: frames between computing a change and its landing: the wire, and what the client has encoded
 ATTACK: Final = 1  #: frames of the cross-fade into a mood that grows out of what was heard: its downbeat stays sharp
 RAMP: Final = 10  #: frames over which a change of volume is spread
-KNEE: Final = 0.65  #: full scale; above it the limiter bends
-CEILING: Final = (
-    0.85  #: full scale; nothing is louder, so that what Opus adds to a peak is not clipped (EBU R 128: -1 dBTP)
-)
-
 
 #: Seconds for which a window can wait that somebody wants to hear at once: asked for now, it goes before what was due
 #: until a second ago.
@@ -49,6 +45,11 @@ URGENT: Final = -1.0
 Wanted = Callable[[], bool]
 #: What makes windows; see :meth:`generator.batching.Batcher.window`.
 Make = Callable[[Engine, State, Section, int, float, Wanted], Window]
+
+
+def always() -> bool:
+    """Whatever comes, it is wanted."""
+    return True
 
 
 def alone(engine: Engine, state: State, section: Section, seed: int, _slack: float, _wanted: Wanted) -> Window:
@@ -130,18 +131,22 @@ class Stream:
         self._waited = 0.0  # for the last one
         self.continues = False  #: whether it goes on, to the sample, from where another stream was
 
-    def advance(self, slack: float = URGENT) -> Chunk:
+    def advance(self, slack: float = URGENT, wanted: Wanted = always) -> Chunk:
         """The next window; begins where the last ended.
 
         Args:
             slack: seconds for which it can wait.
+            wanted: asked meanwhile; once it says no, nothing has happened.
+
+        Raises:
+            CancelledError: it was not wanted any more.
         """
         begun = self._clock()
         self._take_newest()
         first, start = self.end == self._base, self.end
         held = len(self._sound) // FRAME_SAMPLES - (start - self._base)  # the overlap of whichever engine made it
         state = self._state(start, min(self.engine.overlap, held))
-        window = self._compute(state, self.section, slack)
+        window = self._compute(state, self.section, slack, wanted)
         self._splice(window, start, self._fade(state))
         return self._chunk(start, self._cost(begun, window), lands=first)
 
@@ -275,12 +280,12 @@ class Stream:
             self._known = self._base + frames
         self.engine, self._mel = engine, mel
 
-    def _compute(self, state: State, section: Section, slack: float) -> Window:
+    def _compute(self, state: State, section: Section, slack: float, wanted: Wanted = always) -> Window:
         controls = section.controls
         entropy = [self.seed, state.position, controls.intensity, *(MOODS.index(mood) for mood in controls.moods)]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         begin = self._clock()
-        window = self._make(self.engine, state, section, seed, slack, lambda: not self._closed)
+        window = self._make(self.engine, state, section, seed, slack, lambda: wanted() and not self._closed)
         self._waited = self._clock() - begin
         first = self.end == self._base
         self._window_seconds = self._waited if first else 0.5 * (self._window_seconds + self._waited)
@@ -311,7 +316,7 @@ class Stream:
         fresh = window.sound[skip * FRAME_SAMPLES :]
         old = self._sound[offset * FRAME_SAMPLES :][: fade * FRAME_SAMPLES]
         length = min(len(old), len(fresh))
-        joint = _cross_fade(old[:length], fresh[:length])
+        joint = cross_fade(old[:length], fresh[:length])
         self._sound = np.concatenate([self._sound[: offset * FRAME_SAMPLES], joint, fresh[length:]])
         scale = engine.mels_a_frame
         mel = window.mel[:, skip * scale : engine.window_frames * scale]
@@ -367,73 +372,8 @@ class Stream:
         return np.interp(samples, np.arange(len(edges)), edges).astype(np.float32)
 
 
-class Player:
-    """An engine as a service wants it: something that opens streams, and can be another while they play."""
-
-    def __init__(self, engine: Engine, make: Make = alone) -> None:
-        self.engine, self._make = engine, make
-
-    @property
-    def name(self) -> str:
-        """The model that plays."""
-        return self.engine.name
-
-    def stream(
-        self,
-        seed: int,
-        controls: Controls,
-        volume: float = 1.0,
-        start: int = 0,
-        origin: int | None = None,
-        home: int | None = None,
-    ) -> Stream:
-        """Begin a stream; arguments as for :class:`Stream`."""
-        newest = lambda: self.engine  # noqa: E731
-        return Stream(
-            self.engine, seed, controls, volume, start, newest=newest, origin=origin, home=home, make=self._make
-        )
-
-    def resume(self, state: bytes) -> Stream:
-        """Go on from a :meth:`Stream.snapshot`.
-
-        Raises:
-            ProtocolError: it is none, or none that can be used.
-        """
-        past = decode_past(state)
-        stream = self.stream(past.seed, past.section.controls, past.volume, past.position)
-        stream.remember(past)
-        return stream
-
-    def take_over(self, other: "Player") -> None:
-        """Play what ``other`` plays, in open streams from their next window on. Any thread."""
-        self.engine = other.engine
-
-
 def _line(points: list[tuple[int, float]], start: int, end: int) -> NDArray[np.float64]:
     """The line through ``points`` at the places from ``start`` up to ``end``; 0 where there are no points."""
     # Counted from the start, for places can be too large for floating point.
     places, values = [place - start for place, _ in points], [value for _, value in points]
     return np.interp(np.arange(end - start), places or [0], values or [0.0])
-
-
-def _cross_fade(old: Sound, new: Sound) -> Sound:
-    """Fade over by sines of a quarter turn, rid of what their correlation adds or (by up to half) takes away."""
-    turn = np.linspace(0, np.pi / 2, len(old), dtype=np.float32)
-    fading, rising = np.cos(turn), np.sin(turn)
-    apart = fading**2 * float(old @ old) + rising**2 * float(new @ new)
-    together = apart + 2 * fading * rising * float(old @ new)
-    gain = np.sqrt(apart / np.maximum(together, apart / 2).clip(min=1e-12))
-    joint: Sound = (gain * (fading * old + rising * new)).astype(np.float32)
-    return joint
-
-
-def limit(sound: Sound) -> Sound:
-    """Leave sound below ``KNEE`` as it is and bend the rest smoothly towards ``CEILING``; full scale ±1."""
-    size = np.abs(sound)
-    bent = KNEE + (CEILING - KNEE) * np.tanh((size - KNEE) / (CEILING - KNEE))
-    return np.where(size > KNEE, np.sign(sound) * bent, sound)
-
-
-def to_pcm(sound: Sound) -> bytes:
-    """[samples, 2], full scale ±1 → interleaved stereo, signed 16 bit, little-endian, limited."""
-    return np.round(32_767 * limit(sound)).astype("<i2").tobytes()

@@ -3,8 +3,10 @@
 import json
 import math
 import threading
+import time
 from array import array
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 
@@ -66,12 +68,17 @@ class FakeEngine:
     def take_over(self, other: "FakeEngine") -> None:
         self.name, self.level, self.broken = other.name, other.level, other.broken
 
-    def work(self, call: str) -> None:
+    def work(self, call: str, wanted: Callable[[], bool] = lambda: True) -> None:
         self.calls.append(call)
         self.threads.add(threading.current_thread().name)
         self.started.release()
         if len(self.calls) > self.free_windows:
-            assert self.gate.wait(20)
+            until = time.monotonic() + 20
+            while not self.gate.wait(0.01):
+                assert time.monotonic() < until
+                if not wanted():
+                    self.free_windows += 1
+                    raise CancelledError
 
 
 class FakeStream:
@@ -95,9 +102,9 @@ class FakeStream:
         body = {"seed": self.seed, "controls": asdict(self.controls), "volume": self.volume, "end": self.end}
         return json.dumps({**body, "model": self.engine.name}).encode()
 
-    def advance(self, slack: float = -1.0) -> FakeChunk:
+    def advance(self, slack: float = -1.0, wanted: Callable[[], bool] = lambda: True) -> FakeChunk:
         start = self.end
-        self.engine.work(f"advance {self.controls.mood}")
+        self.engine.work(f"advance {self.controls.mood}", wanted)
         self.engine.slacks.append(slack)
         chunk = self._frames(start, start + WINDOW, None)
         chunk = replace(chunk, bars=tuple(bars(self.section, start, self.end, joined=not self.begun)))

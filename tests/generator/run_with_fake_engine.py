@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import Mock
@@ -16,10 +17,10 @@ from tests.generator.fake_engine import FakeEngine
 class BusyEngine(FakeEngine):
     """Computes for seconds in torch, where nobody can interrupt it."""
 
-    def work(self, call: str) -> None:
+    def work(self, call: str, wanted: Callable[[], bool] = lambda: True) -> None:
         import torch
 
-        super().work(call)
+        super().work(call, wanted)
         until = time.monotonic() + 5
         while time.monotonic() < until:
             torch.ones(300, 300) @ torch.ones(300, 300)
@@ -45,14 +46,14 @@ def real_time_factor(engine: FakeEngine, rows: int) -> float:
 
 def fake_modules() -> dict[str, ModuleType]:
     """Modules to stand in for those that need a model."""
-    engine, stream = ModuleType("generator.engine"), ModuleType("generator.stream")
+    engine, player = ModuleType("generator.engine"), ModuleType("generator.player")
     batching = ModuleType("generator.batching")
     engine.load_engine = load_engine  # type: ignore[attr-defined]
-    stream.Player = lambda engine, make=None: engine  # type: ignore[attr-defined]
+    player.Player = lambda engine, make=None: engine  # type: ignore[attr-defined]
     batching.Batcher = lambda rows: Mock(rows=rows, alive=False)  # type: ignore[attr-defined]
     batching.best_rows = lambda _: 1  # type: ignore[attr-defined]
     batching.real_time_factor = real_time_factor  # type: ignore[attr-defined]
-    return {"generator.engine": engine, "generator.stream": stream, "generator.batching": batching}
+    return {"generator.engine": engine, "generator.player": player, "generator.batching": batching}
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from generator.batching import Batcher, best_rows, real_time_factor
 from generator.denoiser import Question
 from generator.engine import Engine, GenerationError, State, Window
 from generator.moods import Mood
+from generator.player import Player
 from generator.protocol import Controls
 from generator.section import Section
-from generator.stream import URGENT, Player
+from generator.stream import URGENT
 from tests.generator.tiny import CPU, TINY, tiny_checkpoint, tiny_engine
 
 STEPS = 3

@@ -18,8 +18,8 @@ from generator.config import ModelConfig
 from generator.engine import Engine, State, Window
 from generator.exchange import TRIAL_WINDOWS, Exchange, ExchangeError
 from generator.metrics import Metrics
+from generator.player import Player
 from generator.protocol import FRAME_SECONDS
-from generator.stream import Player
 from tests.generator.test_stream import SAD
 from tests.generator.test_stream_exchange import engine, spied
 from tests.generator.tiny import CPU, TINY, tiny_checkpoint

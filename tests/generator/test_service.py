@@ -312,6 +312,22 @@ async def test_a_window_can_wait_for_as_long_as_the_buffer_lasts_less_two_second
         assert engine.slacks[len(ahead) + 1] == 0
 
 
+async def test_a_change_does_not_wait_for_the_window_that_it_makes_worthless() -> None:
+    engine = FakeEngine(free_windows=AHEAD_FRAMES // WINDOW)
+    async with playing(engine) as client:
+        await client.fill()
+        done = len(engine.calls)
+        await client.say(Playhead(WINDOW))
+        await eventually(lambda: len(engine.calls) == done + 1)
+        await client.say(SetMood(TAVERN, WINDOW))  # what plays already makes nothing worthless
+        await asyncio.sleep(0.1)
+        assert len(engine.calls) == done + 1
+        engine.free_windows += 1  # the change's own
+        await client.say(SetMood(FIGHT, WINDOW))
+        assert (await client.until_event(MoodLands)).mood == FIGHT
+        assert engine.calls[done : done + 2] == ["advance tavern", "change fight"]
+
+
 async def test_a_blend_and_a_slow_transition_reach_the_stream_and_are_answered() -> None:
     engine = FakeEngine()
     async with playing(engine) as client:

@@ -18,10 +18,11 @@ from generator.bars import bars
 from generator.config import BARD, ModelConfig
 from generator.engine import Engine, State, Window
 from generator.moods import Mood
+from generator.player import Player
 from generator.protocol import FRAME_BYTES, FRAME_SAMPLES, MAX_STATE_BYTES, Controls, ProtocolError
 from generator.section import Section
 from generator.snapshot import decode_past, encode_past
-from generator.stream import Chunk, Player, Stream
+from generator.stream import Chunk, Stream
 from generator.vocoder import GriffinLim
 from tests.generator.test_stream import mono, still
 from tests.generator.tiny import CPU, TINY, TINY_PAPER, tiny_checkpoint, tiny_engine

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from generator.composer import COLUMN_FRAMES
 from generator.engine import Sound
 from generator.leveller import Leveller
+from generator.mixing import CEILING, KNEE, limit, to_pcm
 from generator.moods import MOODS, Mood
+from generator.player import Player
 from generator.protocol import (
     AHEAD_FRAMES,
     CHANNELS,
@@ -22,7 +24,7 @@ from generator.protocol import (
     Transition,
 )
 from generator.section import Section
-from generator.stream import ATTACK, CEILING, HANDOVER, KNEE, RAMP, Chunk, Player, Stream, limit, to_pcm
+from generator.stream import ATTACK, HANDOVER, RAMP, Chunk, Stream
 from tests.generator.tone_engine import LEVEL, ToneEngine
 
 TOWN, FIGHT, SAD = (Controls(Mood(name)) for name in ("town", "fight", "sad"))

@@ -17,10 +17,11 @@ from generator.config import MelConfig, ModelConfig
 from generator.engine import BLIND_OVERLAP, CONTINUED_OVERLAP, Engine, Sound, State, Window
 from generator.mel import Mel
 from generator.moods import MOODS
+from generator.player import Player
 from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE, TRANSITIONS, Controls
 from generator.section import Section
 from generator.snapshot import half
-from generator.stream import ATTACK, Player, Stream
+from generator.stream import ATTACK, Stream
 from generator.vocoder import GriffinLim
 from tests.generator.test_stream import ASLEEP, FIGHT, SAD, TOWN, Client, levels, near, passing, still
 from tests.generator.tiny import CPU, TINY, TINY_PAPER, tiny_checkpoint
