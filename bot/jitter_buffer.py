@@ -20,6 +20,7 @@ Frame = NDArray[np.int16]  #: (FRAME_SAMPLES, CHANNELS)
 FADE_FRAMES: Final = FADE_SAMPLES // FRAME_SAMPLES
 RESUME_FRAMES: Final = FADE_FRAMES  #: so much must be there before it is played: a fade is not begun to be broken off
 LEAD_FRAMES: Final = 15  #: a stream that is reopened begins this far ahead, the time that a first window takes at best
+ROUNDING: Final = 0.01  #: of a frame's peak: by so much may frames differ that continue each other all the same
 FURTHEST_FRAMES: Final = 3 * AHEAD_FRAMES  #: no honest server is further ahead; memory stays bounded before any other
 
 
@@ -54,6 +55,7 @@ class JitterBuffer:
         self._other_stream = False
         self._repeats = False  # whether frames come that may have been heard already
         self._last_late = -2
+        self._last_repeat = -2
         self._heard: deque[Frame] = deque(maxlen=HISTORY_SECONDS * FRAMES_PER_SECOND)
         self._extension: Extension | None = None
         self._faded = -1  # frames of the fade from the extension that are done; −1: only the extension is heard
@@ -103,7 +105,7 @@ class JitterBuffer:
         self._other_stream, self._repeats = True, False
 
     def continue_stream(self) -> None:
-        """The stream that has begun goes on with the very music of the last: there is no seam."""
+        """The stream that has begun goes on from where the last one was: there is no seam where it begins."""
         self._strand, self._repeats = self._newest_strand, True
 
     def put(self, index: int, pcm: bytes) -> None:
@@ -112,7 +114,9 @@ class JitterBuffer:
         The server sends in order, so what lies behind a replaced frame is of a future that will not be.
         """
         if index < self.playhead:
-            if not self._repeats:
+            if self._repeats:
+                self._last_repeat = index
+            else:
                 self.counts.late += 1
                 self._last_late = index
             return
@@ -121,6 +125,9 @@ class JitterBuffer:
             return
         if index == self._last_late + 1:
             # A change whose beginning came too late, and with it the server's own cross-fade.
+            self._strand += 1
+        if index == self._last_repeat + 1 and not self._agrees(index, pcm):
+            # It was joined midway, and another machine may have made other sound of the same music.
             self._strand += 1
         if index in self._frames or self._other_stream:
             self._forget_from(index)
@@ -186,6 +193,13 @@ class JitterBuffer:
         for skipped in range(self.playhead, place):
             self._frames.pop(skipped, None)
         self.playhead = place
+
+    def _agrees(self, index: int, pcm: bytes) -> bool:
+        """Whether what lies ready at a place is, but for rounding, the same frame."""
+        if index not in self._frames:
+            return False
+        one, other = (np.frombuffer(each, "<i2").astype(np.int32) for each in (self._frames[index][1], pcm))
+        return bool(np.abs(one - other).max() <= 1 + ROUNDING * np.abs(one).max())
 
     def _forget_from(self, index: int) -> None:
         for place in range(index, self._newest + 1):

@@ -119,6 +119,42 @@ def test_another_streams_frames_are_faded_in_and_the_old_streams_dropped() -> No
     assert heard[-1].astype("<i2").tobytes() == tone(buffer.playhead - 1, phase=2.5)
 
 
+def continued(buffer: JitterBuffer, first: int, frames: int, make: Callable[[int], bytes]) -> None:
+    """Another stream goes on from ``first``."""
+    buffer.begin_stream()
+    buffer.continue_stream()
+    for index in range(first, first + frames):
+        buffer.put(index, make(index))
+
+
+@pytest.mark.parametrize("rounding", [0, 50])
+@pytest.mark.parametrize("first", [60, 100, 150, 200])
+def test_a_stream_that_goes_on_from_another_is_heard_without_a_fade(first: int, rounding: int) -> None:
+    """From places that were heard already as well as from those that were not."""
+
+    def make(index: int) -> bytes:
+        return (np.frombuffer(tone(index), "<i2") + np.int16(rounding)).tobytes()
+
+    buffer = filled(200)
+    take(buffer, 100)
+    continued(buffer, first, 200, make)
+    heard = take(buffer, 150)
+    for index, frame in enumerate(heard, 100):
+        assert frame.astype("<i2").tobytes() == (tone if index < first else make)(index)
+    assert (buffer.counts.held, buffer.counts.late) == (0, 0)
+
+
+@pytest.mark.parametrize("ready", [100, 101, 200])
+def test_where_another_machine_made_other_sound_it_is_joined_by_a_fade(ready: int) -> None:
+    buffer = filled(ready)
+    heard = take(buffer, 100)
+    continued(buffer, 60, 200, lambda index: tone(index, phase=math.pi / 2))
+    heard += take(buffer, 100)
+    assert np.abs(np.diff(joined(heard))).max() <= 1.5 * STEEPEST + 20
+    assert heard[-1].astype("<i2").tobytes() == tone(buffer.playhead - 1, phase=math.pi / 2)
+    assert (buffer.counts.held, buffer.counts.late) == (0, 0)
+
+
 def test_unchanged_it_resumes_where_what_it_has_ends() -> None:
     buffer = filled(200)
     take(buffer, 100)
