@@ -80,7 +80,6 @@ def load(model: str, device: str | None = None) -> "Engine":
     Raises:
         CheckpointError: it is missing, damaged or foreign.
     """
-    share_cores()
     from generator.engine import load_engine  # torch, which whoever only describes a cluster does not need
 
     return load_engine(model, device)
@@ -99,6 +98,7 @@ class Sampler:
 
     def __init__(self) -> None:
         """No model yet."""
+        share_cores()
         from generator.batching import Batcher
 
         self._worker = Worker()
@@ -187,6 +187,7 @@ class Ingress:
             samplers: make the windows.
             plan: of the application.
         """
+        share_cores()
         from generator.batching import real_time_factor
         from generator.remote import Remote
 
@@ -219,8 +220,12 @@ class Ingress:
         """Have one of the samplers make a window, whichever Serve finds."""
         from generator.remote import LostError
 
+        call = self._samplers.window.remote(order)
         try:
-            window: Window = await self._samplers.window.remote(order)
+            window: Window = await call
+        except asyncio.CancelledError:
+            call.cancel()  # type: ignore[no-untyped-call]
+            raise
         except RayTaskError as error:
             raise error.cause from None
         except (RayError, RayServeException) as error:
@@ -229,9 +234,10 @@ class Ingress:
 
     async def _count(self) -> None:
         """Keep an eye on how many samplers there are for each ingress."""
+        application = serve.get_replica_context().app_name
         while True:
             with contextlib.suppress(RayError, RayServeException):
-                deployments = (await asyncio.to_thread(serve.status)).applications[APPLICATION].deployments
+                deployments = (await asyncio.to_thread(serve.status)).applications[application].deployments
                 samplers, ingresses = (
                     sum(n for state, n in deployments[name].replica_states.items() if state == "RUNNING")
                     for name in (SAMPLER, INGRESS)
