@@ -7,8 +7,6 @@ misses a frame.
 
 import argparse
 import asyncio
-import itertools
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,31 +17,18 @@ import aiohttp
 from benchmarks.report import finish, note, parser, spread
 from benchmarks.served import listen, serving
 from generator.moods import MOODS
-from generator.protocol import Open, Pace
+from generator.protocol import Open
 from tests.generator.cluster_process import Table, cluster, playing, until
 from training.drawing import FIRST, INK, new_figure, save
 
-ROUND: Final = 6  #: windows in a row at one service, the first of them not counted
+PAUSE_SECONDS: Final = 0.5  #: for what a stream that is gone leaves behind
 ALLOWED: Final = 0.1  #: more of a window's time
 SETTLE_SECONDS: Final = 6.0
 JOIN_SECONDS: Final = 60.0
 
 
-async def windows(session: aiohttp.ClientSession, url: str, seed: int) -> list[float]:
-    """What windows took, from one to the next as a client sees it, seconds."""
-    times: list[float] = []
-
-    def enough(paces: Sequence[Pace]) -> bool:
-        if len(paces) > len(times):
-            times.append(time.perf_counter())
-        return len(paces) >= ROUND
-
-    await listen(session, url, Open(MOODS[seed % len(MOODS)], seed), enough)
-    return [after - before for before, after in itertools.pairwise(times)]
-
-
-async def compare(model: str, rounds: int, seed: int) -> dict[str, Any]:
-    """The plain service's windows and the cluster's, each on one thread."""
+async def compare(model: str, times: int, seed: int) -> dict[str, Any]:
+    """From the opening of a stream to its first frame, which is a window: plain and clustered, one thread each."""
     plain: list[float] = []
     clustered: list[float] = []
     async with (
@@ -51,10 +36,12 @@ async def compare(model: str, rounds: int, seed: int) -> dict[str, Any]:
         cluster(Path(model), light=False) as one,
         aiohttp.ClientSession() as session,
     ):
-        for number in range(rounds):
-            plain += await windows(session, service.url, seed + number)
-            clustered += await windows(session, f"{one.url}/v1/stream", seed + number)
-            note(f"round {number + 1} of {rounds}: {plain[-1]:.3f} s plain, {clustered[-1]:.3f} s in the cluster")
+        for number in range(times):
+            opening = Open(MOODS[number % len(MOODS)], seed + number)
+            for url, seconds in ((service.url, plain), (f"{one.url}/v1/stream", clustered)):
+                seconds.append((await listen(session, url, opening, bool)).first_seconds)
+                await asyncio.sleep(PAUSE_SECONDS)
+            note(f"{number + 1} of {times}: {plain[-1]:.3f} s plain, {clustered[-1]:.3f} s in the cluster")
     one_, other = spread(plain), spread(clustered)
     return {"plain": one_, "cluster": other, "overhead": other["median"] / one_["median"] - 1}
 
@@ -104,7 +91,7 @@ def draw(points: Sequence[dict[str, Any]], path: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Measure both."""
     options = _parse(arguments)
-    compared = asyncio.run(compare(options.model, options.rounds, options.seed))
+    compared = asyncio.run(compare(options.model, options.times, options.seed))
     points = [
         asyncio.run(hold(options.model, replicas, options.most, options.seconds)) for replicas in options.replicas
     ]
@@ -123,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     made = parser(str(__doc__).splitlines()[0])
-    made.add_argument("--rounds", type=int, default=8, help=f"of {ROUND} windows at each service")
+    made.add_argument("--times", type=int, default=40, help="that a stream is opened at each service")
     made.add_argument("--replicas", type=int, nargs="+", default=[1, 2], help="samplers in each cluster")
     made.add_argument("--most", type=int, default=32, help="tables at most")
     made.add_argument("--seconds", type=float, default=30.0, help="that all tables are listened to at the end")
