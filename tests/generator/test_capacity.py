@@ -45,3 +45,13 @@ def test_metrics_tell_who_listens_and_who_was_turned_away() -> None:
     page = metrics.page().decode()
     assert "bardcast_streams_open 2.0" in page
     assert 'bardcast_refused_total{reason="full"} 1.0' in page
+
+
+def test_more_devices_carry_more_and_one_that_is_lost_carries_less() -> None:
+    devices = [3.0]
+    capacity = Capacity(None, Metrics(), factor=10, devices=lambda: devices[0])
+    assert let_in(capacity) == int(3 * 10 * SHARE)
+    devices[0] = 0.5
+    for _ in range(capacity.open):
+        capacity.release()
+    assert let_in(capacity) == int(0.5 * 10 * SHARE)
