@@ -10,19 +10,22 @@ import signal
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from bot.client import Away, Connected, FixedEndpoint, GeneratorClient, Wish
 from bot.jitter_buffer import JitterBuffer
 from generator.__main__ import RAY_ENVIRONMENT
 from generator.moods import Mood
-from generator.protocol import FRAME_SECONDS, Controls, MoodLands, Opened, Problem
+from generator.protocol import FRAME_SECONDS, SAMPLE_RATE, Controls, MoodLands, Opened, Problem
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 300
@@ -113,6 +116,8 @@ class Table:
     def __init__(self, url: str, seed: int, mood: Mood) -> None:
         self.buffer = JitterBuffer()
         self.refused = False
+        self.quietest = 1.0  #: root mean square of a frame, of full scale, once it has begun
+        self._heard: deque[NDArray[np.int16]] = deque(maxlen=50)
         self.models: list[str] = []
         self.aways: list[float] = []
         self.resumed: list[float] = []
@@ -154,8 +159,18 @@ class Table:
     def tick(self) -> None:
         """20 ms."""
         if self.buffer.started or self.buffer.can_start:
-            self.buffer.next()
+            frame = self.buffer.next()
             self.client.advance(self.buffer.playhead)
+            self._heard.append(frame)
+            if self.buffer.counts.played > 50:
+                self.quietest = min(self.quietest, float(np.sqrt(np.mean(np.square(frame / 32768.0)))))
+
+    @property
+    def pitch(self) -> float:
+        """The loudest frequency of the last second, Hz."""
+        mono = np.concatenate(self._heard).mean(axis=1)
+        spectrum = np.abs(np.fft.rfft(mono * np.hanning(len(mono))))
+        return float(np.fft.rfftfreq(len(mono), 1 / SAMPLE_RATE)[int(spectrum.argmax())])
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ from tests.generator.tiny import TINY, tiny_checkpoint
 
 LONG = replace(TINY, unet=replace(TINY.unet, frames=512))  # windows of 5 s, as the models that ship have them
 EIGHT = MOODS[:8]
+TONES = {mood: 200 + 50 * number for number, mood in enumerate(MOODS)}  #: Hz, of tests.generator.tone_engine
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def model(tmp_path: Path) -> Callable[[str, int], Path]:
 
 def nothing_was_missing(listeners: list[Table]) -> None:
     assert [table.buffer.counts.held for table in listeners] == [0] * len(listeners)
+    assert min(table.quietest for table in listeners) > 0.03
 
 
 async def listen(seconds: float) -> None:
@@ -111,6 +113,8 @@ async def test_a_dead_ingress_is_resumed_elsewhere_in_the_same_mood(model: Calla
         assert all(table.client.connected and table.resumed[-1] - killed < 3 for table in fallen)
         await listen(10)  # past all that lay ready
         assert [table.mood for table in listeners] == wishes
+        for table, mood in zip(listeners, wishes, strict=True):
+            assert table.pitch == pytest.approx(TONES[mood], abs=5)
         assert [table.buffer.counts.held for table in listeners] == before
         await one.until_running("Ingress", 2, without=[victim])
 
