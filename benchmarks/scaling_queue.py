@@ -56,14 +56,15 @@ class Fleet:
         failure_hours: between two failures of one worker, on average; exponential.
         repair_seconds: from a failure until another worker stands in its place.
         notice_seconds: from a failure until its windows are called again; so long the lost worker gets new ones too.
-        overtaking: whether a change of mood drops its own table's window in hand; else it waits for that one.
+        overtaking: whether a change of mood drops its own table's window in hand, as in ``generator.session``; else it
+            waits for that one.
     """
 
     workers: int
     failure_hours: float = 168.0
     repair_seconds: float = 120.0
     notice_seconds: float = 1.0
-    overtaking: bool = False
+    overtaking: bool = True
 
 
 @dataclass(frozen=True, slots=True)
