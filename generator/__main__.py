@@ -26,6 +26,8 @@ RAY_ENVIRONMENT: Final = {
     # As Ray has it on a laptop's usual systems: without it, it listens on all addresses of a Linux machine.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_worker_niceness": "0",  # its own default is 15, and whatever else runs would starve the tables
+    # All streams of a machine pass through one proxy; Ray would miss it, were it killed, after 10 s and more.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
 }
 MAX_CLIP_SECONDS: Final = 600  #: a clip is held in memory while its picture is drawn
 

@@ -60,6 +60,7 @@ def test_what_is_no_number_of_replicas_is_refused(words: list[str], capsys: pyte
     assert "--replicas" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # a dozen processes that start at once would starve whatever test runs beside it in real time
 @pytest.mark.timeout(300)
 async def test_a_cluster_plays_and_leaves_nothing_behind(model: Callable[[str, int], Path]) -> None:
     async with cluster(model("one", 0)) as one, aiohttp.ClientSession() as session:
