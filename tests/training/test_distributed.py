@@ -27,7 +27,9 @@ from training.loop import Bounds, train
 from training.state import exclusive, load_state
 
 ROOT = Path(__file__).parents[2]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+#: Behind whatever test runs beside these in real time.
+NICE = ["nice", "-n", "19"]
+TORCHRUN = [*NICE, sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
 CHILD = [*TORCHRUN, "tests.training.two_processes"]
 
 
