@@ -19,7 +19,7 @@ from benchmarks.served import listen, serving
 from generator.moods import MOODS
 from generator.protocol import Open
 from tests.generator.cluster_process import Table, cluster, playing, until
-from training.drawing import FIRST, INK, new_figure, save
+from training.drawing import FIRST, dress, new_figure, save
 
 PAUSE_SECONDS: Final = 0.5  #: for what a stream that is gone leaves behind
 ALLOWED: Final = 0.1  #: more of a window's time
@@ -77,14 +77,14 @@ def draw(points: Sequence[dict[str, Any]], path: Path) -> None:
     """Tables held, against samplers."""
     figure = new_figure(7, 4.6)
     axes = figure.subplots()
-    figure.text(0.1, 0.93, "Tables held without a missing frame", color=INK, fontsize=14, fontweight="bold")
     replicas, held = [point["replicas"] for point in points], [point["held"] for point in points]
     axes.plot(replicas, held, color=FIRST, marker="o")
     axes.set_xticks(replicas)
     axes.set_ylim(0, 1.2 * max(1, *held))
-    axes.set_xlabel("samplers, a core each", color=INK)
-    axes.set_ylabel("tables", color=INK)
+    axes.set_xlabel("samplers, a core each")
+    axes.set_ylabel("tables")
     axes.grid(visible=True, alpha=0.12)
+    dress(axes, "Tables held without a missing frame")
     save(figure, path)
 
 
