@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from generator.errors import GeneratorError
 from generator.moods import MOODS, Mood, UnknownMood, parse_mood
 from generator.protocol import INTENSITIES, MAX_SEED, Controls
-from generator.settings import DEFAULT_PORT, TOKEN_VARIABLE, load_settings
+from generator.settings import DEFAULT_PORT, TOKEN_VARIABLE, Settings, load_settings
 from generator.threads import share_cores
 
 if TYPE_CHECKING:
@@ -50,15 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from generator.server import bind, serve
 
-    settings = load_settings(
-        os.environ,
-        host=options.host,
-        port=options.port,
-        token_file=options.token_file,
-        max_streams=options.max_streams,
-        origins=options.origin,
-        certificate=options.certificate,
-    )
+    settings = _settings(options, options.certificate)
     with bind(settings.host, settings.port) as bound:
         load = _loader(options)
 
@@ -134,14 +126,7 @@ def _cluster(options: argparse.Namespace) -> int:
     if options.action == "model":
         cluster_up.play(options.name, options.address)
         return 0
-    settings = load_settings(
-        os.environ,
-        host=options.host,
-        port=options.port,
-        token_file=options.token_file,
-        max_streams=options.max_streams,
-        origins=options.origin,
-    )
+    settings = _settings(options)
     least, most = options.replicas
     plan = Plan(
         model=options.model,
@@ -154,6 +139,18 @@ def _cluster(options: argparse.Namespace) -> int:
     )
     cluster_up.up(plan, settings, options.threads or max(most, os.cpu_count() or 1))
     return 0
+
+
+def _settings(options: argparse.Namespace, certificate: Path | None = None) -> Settings:
+    return load_settings(
+        os.environ,
+        host=options.host,
+        port=options.port,
+        token_file=options.token_file,
+        max_streams=options.max_streams,
+        origins=options.origin,
+        certificate=certificate,
+    )
 
 
 def _loader(options: argparse.Namespace) -> "Callable[[str], Engine]":

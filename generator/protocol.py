@@ -199,7 +199,8 @@ class Playhead:
 class Opened:
     """Server: the stream has begun; ``model`` names the checkpoint that plays.
 
-    ``continues`` says that it goes on, to the sample, from the state that it was opened with.
+    ``continues`` says that it goes on from the state that it was opened with: to the sample, but for what another
+    kind of machine rounds otherwise.
     """
 
     type: ClassVar[str] = "opened"

@@ -127,8 +127,8 @@ class Stream:
         self._leveller = leveller or Leveller()
         self._levels: list[tuple[int, float]] = []  # of the leveller, dB; straight lines from point to point
         self._gains = [(start, float(volume))]  # of the volume, likewise
-        self._window_seconds = 1.0  # until a window is there; a first guess, soon a measurement
-        self._waited = 0.0  # for the last one
+        self._urgent_seconds = 1.0  # until a window is there that cannot wait; a first guess, soon a measurement
+        self._waited = 0.0  # for the last window
         self.continues = False  #: whether it goes on, to the sample, from where another stream was
 
     def advance(self, slack: float = URGENT, wanted: Wanted = always) -> Chunk:
@@ -163,7 +163,7 @@ class Stream:
         """
         begun = self._clock()
         self._take_newest()
-        reach = max(self._base, playhead() + math.ceil(self._window_seconds / FRAME_SECONDS) + HANDOVER)
+        reach = max(self._base, playhead() + math.ceil(self._urgent_seconds / FRAME_SECONDS) + HANDOVER)
         heard = self._section_at(reach)
         slow = transition == "slow" and self.end > self._base  # there is something to come from
         landing = min(self.end, heard.next_bar(reach) if slow else heard.next_beat(reach))
@@ -287,8 +287,10 @@ class Stream:
         begin = self._clock()
         window = self._make(self.engine, state, section, seed, slack, lambda: wanted() and not self._closed)
         self._waited = self._clock() - begin
-        first = self.end == self._base
-        self._window_seconds = self._waited if first else 0.5 * (self._window_seconds + self._waited)
+        # One that can wait waits for other tables, and says nothing of how soon a change is there.
+        if slack <= URGENT:
+            first = self.end == self._base
+            self._urgent_seconds = self._waited if first else 0.5 * (self._urgent_seconds + self._waited)
         return window
 
     def _section_at(self, frame: int) -> Section:

@@ -100,7 +100,7 @@ def same_from_here(stream: Stream, player: Player) -> None:
     state = stream.snapshot()
     resumed = player.resume(state)
     for each in (stream, resumed):  # where a change can land depends on what windows cost
-        each._clock, each._window_seconds = lambda: 0.0, 1.0
+        each._clock, each._urgent_seconds = lambda: 0.0, 1.0
     assert resumed.continues
     assert (resumed.end, resumed.volume, resumed.controls) == (stream.end, stream.volume, stream.controls)
     assert resumed.snapshot() == state

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator.composer import COLUMN_FRAMES
-from generator.engine import Sound
+from generator.engine import Engine, Sound, State, Window
 from generator.leveller import Leveller
 from generator.mixing import CEILING, KNEE, limit, to_pcm
 from generator.moods import MOODS, Mood
@@ -24,7 +24,7 @@ from generator.protocol import (
     Transition,
 )
 from generator.section import Section
-from generator.stream import ATTACK, HANDOVER, RAMP, Chunk, Stream
+from generator.stream import ATTACK, HANDOVER, RAMP, Chunk, Stream, Wanted
 from tests.generator.tone_engine import LEVEL, ToneEngine
 
 TOWN, FIGHT, SAD = (Controls(Mood(name)) for name in ("town", "fight", "sad"))
@@ -586,3 +586,20 @@ def test_a_player_opens_streams() -> None:
     assert (stream.end, stream.seed, stream.section.controls.intensity) == (70, 3, 5)
     plain = Stream(engine, 3, replace(TOWN, intensity=5), 1.0, 70)
     assert near(mono(stream.advance().frames), 0.5 * mono(plain.advance().frames))
+
+
+def test_a_change_lands_no_later_for_windows_that_waited_behind_other_tables() -> None:
+    def lands(wait: float) -> int | None:
+        tones = ToneEngine()
+
+        def make(engine: Engine, state: State, section: Section, seed: int, slack: float, _: Wanted) -> Window:
+            tones.now += wait if slack > 0 else 0.0
+            return engine.window(state, section, seed)
+
+        stream = Stream(tones, 1, TOWN, clock=tones.clock, make=make)
+        stream.advance()
+        for _ in range(4):
+            stream.advance(slack=2.0)
+        return stream.change(FIGHT, still(stream.end - 200)).lands
+
+    assert lands(wait=3.0) == lands(wait=0.0)

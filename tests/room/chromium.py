@@ -74,7 +74,7 @@ def begin(page: Page, address: str, key: str = "7") -> None:
     until(page, "document.querySelector('#now').textContent !== 'Silence'")
 
 
-def until(page: Page, expression: str, seconds: float = 40) -> None:
+def until(page: Page, expression: str, seconds: float = 15) -> None:
     """Wait until an expression is true in the page; its policy forbids playwright's own way, which evaluates text."""
     deadline = time.monotonic() + seconds
     while not page.evaluate(expression):
