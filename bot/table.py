@@ -189,6 +189,8 @@ class Table:
     def status(self) -> Status:
         """How the table fares now."""
         pace = self._client.pace
+        with self._playout.lock:
+            buffered = self._buffer.ready * FRAME_SECONDS
         return Status(
             channel=self.channel.name if self.channel is not None else "no channel",
             wish=self._client.wish,
@@ -198,7 +200,7 @@ class Table:
             audible=self._supervisor.audible,
             holding=self._buffer.holding,
             model=self._client.model,
-            buffered=self._buffer.ready * FRAME_SECONDS,
+            buffered=buffered,
             frames=FrameCounts(
                 expected=self._supervisor.expected,
                 sent=self._supervisor.sent,
@@ -216,12 +218,14 @@ class Table:
 
     def stream_begins(self, *, changed: bool, resumable: int | None) -> int:
         """Where the stream should begin."""
-        self._buffer.begin_stream()
-        return self._buffer.resume_at(changed=changed, resumable=resumable)
+        with self._playout.lock:
+            self._buffer.begin_stream()
+            return self._buffer.resume_at(changed=changed, resumable=resumable)
 
     def frame(self, index: int, pcm: bytes) -> None:
         """A frame came."""
-        self._buffer.put(index, pcm)
+        with self._playout.lock:
+            self._buffer.put(index, pcm)
 
     def event(self, event: ClientEvent) -> None:
         """Something happened on the line."""
@@ -231,7 +235,8 @@ class Table:
                 loop = asyncio.get_running_loop()
                 self._outage = loop.call_later(NOTICE_SECONDS, self._tell_outage, event.reason)
         elif isinstance(event, Opened) and event.continues:
-            self._buffer.continue_stream()
+            with self._playout.lock:
+                self._buffer.continue_stream()
         elif isinstance(event, Connected) and self._outage is not None:
             self._outage.cancel()
             self._outage = None
