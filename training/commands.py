@@ -42,8 +42,15 @@ def _add_train(subparsers: "Subparsers", say: Say, epilog: str) -> None:
     what.add_argument(
         "--from", metavar="MODEL", dest="start", help="begin with the weights of a model: bard, or a file of its kind"
     )
+    what.add_argument(
+        "--distil", metavar="MODEL", help="teach a model to do guidance in one pass in place of two: it plays faster"
+    )
     parser.add_argument(
-        "--run", type=Path, metavar="DIR", dest="folder", help=f"default: {RUNS}/NAME, or {RUNS}/NAME-tuned with --from"
+        "--run",
+        type=Path,
+        metavar="DIR",
+        dest="folder",
+        help=f"default: {RUNS}/NAME, {RUNS}/NAME-tuned with --from, {RUNS}/NAME-distilled with --distil",
     )
     parser.add_argument("--steps", type=at_least_one, metavar="N", help="end after N steps in all")
     parser.add_argument("--epochs", type=at_least_one, metavar="N", help="end after N passes over the clips in all")
@@ -73,13 +80,20 @@ def _trained(args: argparse.Namespace, say: Say, world: "World") -> tuple[Path, 
 
     from training.errors import PresetError
     from training.loop import Bounds, train
-    from training.presets import find_preset, tuning, with_crop, with_widths
+    from training.presets import distilling, find_preset, tuning, with_crop, with_widths
 
-    start = None if args.start is None else _start(args.start)
-    config = find_preset(args.preset) if start is None else tuning(start.config)
+    start, kind = None, ""
+    if args.start is not None:
+        start, kind = _start("--from", args.start), "-tuned"
+        config = tuning(start.config)
+    elif args.distil is not None:
+        start, kind = _start("--distil", args.distil), "-distilled"
+        config = distilling(start.config)
+    else:
+        config = find_preset(args.preset)
     if args.widths and start is not None:
         raise PresetError(
-            "--widths is for a new model; leave it out, since one that begins --from another has its widths"
+            "--widths is for a new model; leave it out, since one that begins with another has its widths"
         )
     if args.widths:
         config = with_widths(config, args.widths)
@@ -88,13 +102,13 @@ def _trained(args: argparse.Namespace, say: Say, world: "World") -> tuple[Path, 
     if args.batch:
         config = replace(config, batch=args.batch)
     name = Path(config.model.name).name  # that of a file may be somebody else's, and no way out of RUNS
-    folder = args.folder or RUNS / (name if start is None else f"{name}-tuned")
+    folder = args.folder or RUNS / f"{name}{kind}"
     seconds = None if args.minutes is None else 60 * args.minutes
     bounds = Bounds(args.steps, seconds, args.epochs)
     return folder, train(config, args.prepared, folder, bounds, say=say, start=start, world=world)
 
 
-def _start(model: str) -> "Checkpoint":
+def _start(option: str, model: str) -> "Checkpoint":
     import torch
 
     from generator.checkpoint import CheckpointError, load_checkpoint
@@ -106,7 +120,7 @@ def _start(model: str) -> "Checkpoint":
         Engine(checkpoint, torch.device("cpu"))  # what can't be played can't be learnt from either
         return checkpoint
     except CheckpointError as error:
-        raise PresetError(f"--from: {error}") from error
+        raise PresetError(f"{option}: {error}") from error
 
 
 def _add_plot(subparsers: "Subparsers", say: Say, epilog: str) -> None:

@@ -18,7 +18,7 @@ from training.data import Batch
 MOOD_DROPOUT: Final = 0.12
 PLAN_DROPOUT: Final = 0.15
 BOTH_DROPPED: Final = 0.08  #: of which mood and plan together
-GUIDED: Final = 0.6  #: of the samples, where the network learns what guidance makes of itself
+GUIDED: Final = 0.75  #: of the samples, where the network learns what guidance makes in two passes
 PLAN_NOISE: Final = 0.03
 MAX_WEIGHT: Final = 10.0
 
@@ -110,12 +110,20 @@ def _roughen(plan: Tensor, random: torch.Generator) -> Tensor:
     return plan + PLAN_NOISE * torch.randn(plan.shape, generator=random)
 
 
-def loss_of(network: nn.Module, batch: Batch, draw: Draw, config: ModelConfig, schedule: NoiseSchedule) -> Tensor:
+def loss_of(
+    network: nn.Module,
+    batch: Batch,
+    draw: Draw,
+    config: ModelConfig,
+    schedule: NoiseSchedule,
+    teacher: nn.Module | None = None,
+) -> Tensor:
     """The weighted error of one batch.
 
     The paper's loss is the plain mean square error of ε or x₀. The bard's error of x₀ weighs min(1 / s², 10), which is
     the error of v (Salimans & Ho 2022, appendix D) bounded near the clean end, outside the prefix. Where guidance is
-    drawn, x₀ is not the recording's but what two passes of the network make of it.
+    drawn, x₀ is not the recording's but what two passes of the teacher make of it: of the network itself, if no other
+    is given.
 
     Returns:
         A scalar, float32.
@@ -130,7 +138,7 @@ def loss_of(network: nn.Module, batch: Batch, draw: Draw, config: ModelConfig, s
     goal = batch.mel
     if (rows := draw.guidance != 1).any():
         goal = goal.clone()
-        goal[rows] = _guided(network, noisy[rows], _only(draw, rows), config, schedule)
+        goal[rows] = _guided(teacher or network, noisy[rows], _only(draw, rows), config, schedule)
     weight = (1 / schedule.noise(draw.t).square()).clamp(max=MAX_WEIGHT)[:, None, None] * hidden
     errors = weight * (predicted - goal).square()
     mean: Tensor = errors.sum() / (hidden.sum() * batch.mel.shape[1])
@@ -138,16 +146,16 @@ def loss_of(network: nn.Module, batch: Batch, draw: Draw, config: ModelConfig, s
 
 
 @torch.no_grad()
-def _guided(network: nn.Module, noisy: Tensor, draw: Draw, config: ModelConfig, schedule: NoiseSchedule) -> Tensor:
+def _guided(teacher: nn.Module, noisy: Tensor, draw: Draw, config: ModelConfig, schedule: NoiseSchedule) -> Tensor:
     """x₀ by classifier-free guidance in two passes (Ho & Salimans 2022, equation 6), which one pass learns to make.
 
-    As Meng et al. 2023 (algorithm 1), but that the teacher is the network itself, at a weight of 1.
+    As Meng et al. 2023 (algorithm 1); a teacher that knows guidance itself is asked at a weight of 1.
     """
     plain = draw.plain
     nothing = condition(None, len(noisy), noisy.shape[2] // config.unet.patch[1]).to(noisy.device)
-    conditional = network(noisy, draw.t, draw.mood, draw.plan, draw.known, plain.guidance).float()
+    conditional = teacher(noisy, draw.t, draw.mood, draw.plan, draw.known, plain.guidance).float()
     no_mood = torch.full_like(draw.mood, NO_MOOD)
-    free = network(noisy, draw.t, no_mood, nothing, draw.known, plain.guidance).float()
+    free = teacher(noisy, draw.t, no_mood, nothing, draw.known, plain.guidance).float()
     guided = free + draw.guidance[:, None, None] * (conditional - free)
     return clean_from(guided, noisy, draw.t, config.diffusion, schedule)
 

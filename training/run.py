@@ -59,7 +59,8 @@ class Run:
             dataset: what to learn from.
             mel: fitted to it.
             folder: the run's own.
-            start: what a new run's weights are; random where not given.
+            start: what a new run's weights are; random where not given. Where its network takes two passes for
+                guidance and the configuration's one, it is also the teacher.
             world: the processes that share each batch. Where a method says nothing else, all of them call it.
 
         Raises:
@@ -71,8 +72,15 @@ class Run:
         self.world, self.device = world, world.device
         torch.manual_seed(0)
         self.network = make_network(self.model.unet, self.model.mel.bands).to(self.device)
+        self.teacher: nn.Module | None = None
         if start is not None:
-            load_weights(self.network, start.part("network"), "network")
+            weights = start.part("network")
+            if self.model.unet.guided and not start.config.unet.guided:
+                self.teacher = make_network(start.config.unet, start.config.mel.bands).to(self.device)
+                load_weights(self.teacher, weights, "network")
+                self.teacher.eval().requires_grad_(False)
+                weights = self.network.state_dict() | weights  # guidance's own begin as they are
+            load_weights(self.network, weights, "network")
         self.schedule: NoiseSchedule = make_schedule(self.model.diffusion)
         self.draw = draw_paper if self.model.unet.architecture == "paper" else draw_bard
         self.ema = Ema(self.network)
@@ -168,7 +176,7 @@ class Run:
         return share * self._loss(self.parallel, _rows(batch, rows), own)
 
     def _loss(self, network: nn.Module, batch: Batch, draw: Draw) -> Tensor:
-        return loss_of(network, *_to(self.device, batch, draw), self.model, self.schedule)
+        return loss_of(network, *_to(self.device, batch, draw), self.model, self.schedule, self.teacher)
 
     @torch.no_grad()
     def validate(self, stopped: Callable[[], int] = never) -> None:

@@ -117,17 +117,17 @@ def test_guidance_is_drawn_for_a_network_that_knows_it_and_for_no_other() -> Non
 
 
 class Conditioned(nn.Module):
-    """Answers 5 where it is told the mood or the plan, 3 where neither; ``guided`` where it is told to guide."""
+    """Answers ``plain`` where it is told the mood or the plan, else 3; ``guided`` where it is told to guide."""
 
-    def __init__(self, guided: float) -> None:
+    def __init__(self, guided: float, plain: float = 5.0) -> None:
         super().__init__()
-        self.guided = guided
+        self.guided, self.plain = guided, plain
 
     def forward(
         self, x: Tensor, _level: Tensor, mood: Tensor, plan: Tensor, _known: Tensor, guidance: Tensor
     ) -> Tensor:
         told = (mood != NO_MOOD) | (plan[:, -1, 0] > 0)
-        value = torch.where(told, 5.0, 3.0)
+        value = torch.where(told, self.plain, 3.0)
         value = torch.where(guidance == 1, value, torch.where(told, self.guided, 3.0))
         return value[:, None, None].expand_as(x)
 
@@ -142,6 +142,17 @@ def test_with_guidance_one_pass_learns_what_two_passes_make(guided: float, right
     assert (loss.item() < 1e-9) == right
     plain = loss_of(Conditioned(guided), clean, draw.plain, GUIDED_BARD, schedule)
     assert plain > 1  # there the recording is the goal, which is about 0
+
+
+@pytest.mark.parametrize("guided", [7.0, 9.0])
+def test_a_teacher_is_believed_in_the_networks_place(guided: float) -> None:
+    clean = batch(64)
+    draw = draw_bard(clean, GUIDED_BARD, seeded())
+    draw = replace(draw, guidance=torch.full((64,), 2.0))
+    schedule = make_schedule(GUIDED_BARD.diffusion)
+    teacher = Conditioned(guided=0.0, plain=6.0)  # its two passes make 3 + 2 × (6 − 3)
+    loss = loss_of(Conditioned(guided), clean, draw, GUIDED_BARD, schedule, teacher)
+    assert (loss.item() < 1e-9) == (guided == 9.0)
 
 
 def test_the_same_seed_draws_the_same() -> None:

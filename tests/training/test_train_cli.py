@@ -125,6 +125,29 @@ def test_a_model_goes_on_learning_from_another_folder(
     assert load_checkpoint(folder / "model.safetensors").config.notes["steps"] == "2"
 
 
+def test_guidance_is_distilled_into_one_pass(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(prepared), "--preset", "small-bard", "--steps", "3"]) == 0
+    first = tmp_path / "runs" / "small-bard" / "model.safetensors"
+    command = ["train", str(prepared), "--distil", str(first), "--steps"]
+    assert main([*command, "1"]) == 0
+    assert main([*command, "2"]) == 0
+    assert "going on with" in capsys.readouterr().err
+    distilled = tmp_path / "runs" / "small-bard-distilled" / "model.safetensors"
+    after = load_checkpoint(distilled)
+    assert after.config == replace(SMALL_BARD, unet=replace(SMALL_BARD.unet, guided=True))
+    assert after.config.notes["from"].startswith("small-bard, samples 12")
+    assert after.config.notes["samples"] == "32"
+    assert after.tensors["network.guidance.weight"].abs().max() > 0
+    # Near where its teacher was, and no fresh start.
+    before = load_checkpoint(first).part("network")
+    assert all((after.part("network")[name] - value).abs().max() < 1e-3 for name, value in before.items())
+
+    assert main(["train", str(prepared), "--distil", str(distilled), "--steps", "3"]) == 2
+    assert "--distil takes a model of bard's kind that takes two passes" in capsys.readouterr().err
+
+
 def without_statistics(model: Checkpoint) -> Checkpoint:
     return replace(model, tensors={key: value for key, value in model.tensors.items() if key != "plan.statistics"})
 
