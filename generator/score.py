@@ -1,9 +1,11 @@
 """The notes of a phrase: tune, accompaniment, bass and drums, in a mood's style. Torch-free.
 
-A phrase that returns keeps its chords and its tune's skeleton and varies the rest: ornaments, strokes, and who plays.
+A phrase that returns keeps the chords and the tune's skeleton of all its bars but the last, which is another, as tunes
+do when they are repeated; and it varies the rest: ornaments, strokes, and who plays.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -13,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generator.section import BARS_A_PHRASE, FORM, Section
-from generator.style import Pattern, Style
+from generator.style import Pattern, Rhythm, Style
 
 LONGEST: Final = 16  #: steps of the longest note
 REACH: Final = 9  #: scale degrees between the tune's lowest and highest note
+MOVES: Final = (-2, -1, -1, 1, 1, 2)  #: of the tune, scale degrees from note to note
 ACCENTS: Final = (1.0, 0.7, 0.82, 0.7)  #: of a beat's four steps, in the tune
 HUMAN: Final = 0.18  #: deviation of a stroke's strength from what is written
 BREATH: Final = 3.0  #: by how many times his own lateness a player follows the others, in the middle of a phrase
@@ -125,8 +128,11 @@ def phrase(section: Section, index: int) -> Phrase:
     strophe, place = divmod(index, len(FORM))
     # Seeded by what the phrase is called and not where it stands, so that A returns.
     skeleton = np.random.default_rng([*section.material, strophe % 2**32, ord(FORM[place])])
-    chords = section.style.progressions[skeleton.integers(len(section.style.progressions))]
+    chords: tuple[int, ...] = section.style.progressions[skeleton.integers(len(section.style.progressions))]
     tune = _tune(section.style, chords, skeleton)
+    if FORM[place] in FORM[:place]:
+        ending = np.random.default_rng([*section.material, strophe % 2**32, place, 8])
+        chords, tune = _ended_otherwise(section.style, chords, tune, ending)
     fresh = np.random.default_rng([*section.material, strophe % 2**32, place, 7])
     intensity = (section.controls.intensity + section.goal.intensity) / 2
     fullness = _fullness(fresh, intensity, first=index == 0)
@@ -185,18 +191,46 @@ def _perform(
 def _tune(style: Style, chords: tuple[int, ...], random: np.random.Generator) -> tuple[tuple[int, int, int], ...]:
     """A motive of a bar, an answer, the motive again on another chord, and a close on a long note."""
     motive, answer = (style.rhythms[at] for at in random.integers(len(style.rhythms), size=2))
-    close = (style.bar // 2, style.bar - style.bar // 2) if random.random() < 0.5 else (style.bar,)
-    shape = random.choice((-2, -1, -1, 1, 1, 2), size=len(motive))
-    notes, degree, step = [], int(random.integers(2, 6)), 0
+    close = _close(style, random)
+    shape = random.choice(MOVES, size=len(motive))
+    notes: list[tuple[int, int, int]] = []
+    degree = int(random.integers(2, 6))
     for bar, rhythm in enumerate((motive, answer, motive, close)):
-        for at, length in enumerate(rhythm):
-            move = shape[at] if bar in (0, 2) else random.choice((-2, -1, -1, 1, 1, 2))
-            degree = _within(degree + int(move))
-            if at == 0 or (bar == BARS_A_PHRASE - 1 and at == len(rhythm) - 1):
-                degree = _on_chord(degree, chords[bar])  # a bar begins on a tone of its chord, and the close ends so
-            notes.append((step, length, degree))
-            step += length
+        moves = shape if bar in (0, 2) else random.choice(MOVES, size=len(rhythm))
+        notes += _bar(bar, style.bar, rhythm, moves.tolist(), degree, chords[bar])
+        degree = notes[-1][2]
     return tuple(notes)
+
+
+def _ended_otherwise(
+    style: Style, chords: tuple[int, ...], tune: tuple[tuple[int, int, int], ...], random: np.random.Generator
+) -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]:
+    """The same phrase with another last bar, on a chord with which the mood's phrases end."""
+    last = style.progressions[random.integers(len(style.progressions))][-1]
+    kept = tuple(note for note in tune if note[0] < (BARS_A_PHRASE - 1) * style.bar)
+    rhythm = _close(style, random)
+    moves = random.choice(MOVES, size=len(rhythm)).tolist()
+    end = _bar(BARS_A_PHRASE - 1, style.bar, rhythm, moves, kept[-1][2], last)
+    return (*chords[:-1], last), (*kept, *end)
+
+
+def _close(style: Style, random: np.random.Generator) -> Rhythm:
+    """A phrase's last bar."""
+    return (style.bar // 2, style.bar - style.bar // 2) if random.random() < 0.5 else (style.bar,)
+
+
+def _bar(
+    number: int, steps: int, rhythm: Rhythm, moves: Sequence[int], degree: int, chord: int
+) -> list[tuple[int, int, int]]:
+    """A bar of the tune, from the degree before it on."""
+    notes, step = [], number * steps
+    for at, (length, move) in enumerate(zip(rhythm, moves, strict=True)):
+        degree = _within(degree + move)
+        if at == 0 or (number == BARS_A_PHRASE - 1 and at == len(rhythm) - 1):
+            degree = _on_chord(degree, chord)  # a bar begins on a tone of its chord, and the close ends so
+        notes.append((step, length, degree))
+        step += length
+    return notes
 
 
 def _within(degree: int) -> int:
