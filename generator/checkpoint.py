@@ -16,12 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from generator.config import ModelConfig
+from generator.difference import applied, difference
 from generator.errors import GeneratorError
 from generator.moods import MOODS
 
 FORMAT: Final = "bardcast-1"
-DTYPES: Final = frozenset({torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64})
-SHIPPED: Final = ("bard",)  #: models inside the package
+DTYPES: Final = frozenset({torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int8})
+FIELDS: Final = frozenset({"config", "moods"})  #: what a model's file says of itself
+SHIPPED: Final = ("bard", "bard-teacher")  #: models inside the package
 
 #: What reading a file that is no model can raise.
 UNREADABLE: Final = (
@@ -66,14 +68,30 @@ class Checkpoint:
         }
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint whole or not at all."""
+def save_checkpoint(path: Path, checkpoint: Checkpoint, base: Path | None = None) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Args:
+        path: where.
+        checkpoint: what.
+        base: a checkpoint in the same folder, complete in itself, from which only the difference is written.
+
+    Raises:
+        CheckpointError: the base can't be used.
+    """
     metadata = {
         "format": FORMAT,
         "config": json.dumps(checkpoint.config.to_json()),
         "moods": json.dumps(MOODS),
     }
-    write_tensors(path, metadata, checkpoint.tensors)
+    tensors = checkpoint.tensors
+    if base is not None:
+        told, like = read_tensors(base, FORMAT, FIELDS)
+        if "digest" not in told:
+            raise CheckpointError(f"{base}: it is of a time when files had no digest; export it again")
+        metadata["base"] = json.dumps({"file": base.name, "digest": told["digest"]})
+        tensors = difference(tensors, like)
+    write_tensors(path, metadata, tensors)
 
 
 def write_tensors(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
@@ -104,15 +122,26 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
 
 
 def _read(path: Path) -> Checkpoint:
-    metadata, tensors = read_tensors(path, FORMAT, frozenset({"config", "moods"}))
+    metadata, tensors = read_tensors(path, FORMAT, FIELDS | {"base"})
     try:
         moods = tuple(json.loads(metadata["moods"]))
         config = ModelConfig.from_json(json.loads(metadata["config"]))
+        if "base" in metadata:
+            tensors = applied(tensors, _base(path, json.loads(metadata["base"])))
     except UNREADABLE as error:
         raise CheckpointError(damaged(path, error)) from error
     if moods != MOODS:
         raise CheckpointError(f"{path}: made for other moods ({', '.join(map(str, moods))}); train it again")
     return Checkpoint(config, tensors)
+
+
+def _base(path: Path, told: dict[str, str]) -> Mapping[str, Tensor]:
+    """The tensors of the checkpoint beside, from which the one at ``path`` differs by what it holds."""
+    name = Path(told["file"]).name  # beside, wherever the file says that it leads
+    metadata, tensors = read_tensors(path.with_name(name), FORMAT, FIELDS)
+    if metadata.get("digest") != told["digest"]:
+        raise CheckpointError(f"{path}: it belongs to another {name} than lies beside it; fetch both again")
+    return tensors
 
 
 def read_tensors(path: Path, made: str, fields: frozenset[str]) -> tuple[Mapping[str, str], dict[str, Tensor]]:

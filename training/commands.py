@@ -156,14 +156,20 @@ def _add_export(subparsers: "Subparsers", say: Say, epilog: str) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: RUN/export.safetensors")
+    parser.add_argument(
+        "--base", type=Path, metavar="FILE", help="write the difference from this model, which lies in the same folder"
+    )
     parser.set_defaults(run=lambda args: _export(args, say))
 
 
 def _export(args: argparse.Namespace, say: Say) -> int:
+    from training.errors import PresetError
     from training.export import export
 
     out = args.out or args.folder / "export.safetensors"
-    written = export(args.folder, out)
+    if args.base is not None and args.base.resolve().parent != out.resolve().parent:
+        raise PresetError(f"--base: a difference is written beside its base; give an --out in {args.base.parent}")
+    written = export(args.folder, out, args.base)
     for key, value in written.config.notes.items():
         say(f"{key}: {value}")
     say(f"wrote {out}: {written.config.name}, {out.stat().st_size / 1e6:.1f} MB")

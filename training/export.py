@@ -13,14 +13,19 @@ from training.run import MODEL_NAME
 EXACT: Final = ("mel.", "plan.")  #: statistics: small, and every sample depends on them
 
 
-def export(folder: Path, out: Path) -> Checkpoint:
+def export(folder: Path, out: Path, base: Path | None = None) -> Checkpoint:
     """Write the run's weights that play to ``out``: bfloat16, statistics float32; whole or not at all.
+
+    Args:
+        folder: the run's.
+        out: where.
+        base: a model in the same folder as ``out``, from which only the difference is written.
 
     Returns:
         What was written.
 
     Raises:
-        RunError: the run has no model that plays.
+        RunError: the run has no model that plays, or the base can't be used.
         StorageError: ``out`` can't be written.
     """
     try:
@@ -33,7 +38,9 @@ def export(folder: Path, out: Path) -> Checkpoint:
     }
     small = Checkpoint(found.config, tensors)
     try:
-        save_checkpoint(out, small)
+        save_checkpoint(out, small, base)
+    except CheckpointError as error:
+        raise RunError(f"--base: {error}") from error
     except (OSError, SafetensorError) as error:
         raise StorageError(f"can't write {out} ({error}); choose another place with --out") from error
     return small
