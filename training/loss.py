@@ -18,7 +18,6 @@ from training.data import Batch
 MOOD_DROPOUT: Final = 0.12
 PLAN_DROPOUT: Final = 0.15
 BOTH_DROPPED: Final = 0.08  #: of which mood and plan together
-GUIDED: Final = 0.75  #: of the samples, where the network learns what guidance makes in two passes
 PLAN_NOISE: Final = 0.03
 MAX_WEIGHT: Final = 10.0
 
@@ -58,8 +57,14 @@ def draw_paper(batch: Batch, config: ModelConfig, random: torch.Generator) -> Dr
     return Draw(t, noise, torch.zeros(size, frames), batch.mood, None, torch.ones(size))
 
 
-def draw_bard(batch: Batch, config: ModelConfig, random: torch.Generator) -> Draw:
+def draw_bard(batch: Batch, config: ModelConfig, random: torch.Generator, guided: float = 0.0) -> Draw:
     """The bard's: nothing that the sampler will meet is left out.
+
+    Args:
+        batch: what is learnt from.
+        config: of the model.
+        random: of all that is drawn.
+        guided: share of the samples that a network which knows guidance learns it from.
 
     Noise levels are log-normal in noise-to-signal around 1 (Karras et al. 2022, table 1), one in five uniform in time,
     so that its ends are seen too; four in five have a clean prefix; moods and plans are dropped for guidance.
@@ -86,7 +91,7 @@ def draw_bard(batch: Batch, config: ModelConfig, random: torch.Generator) -> Dra
         plan = condition(_roughen(batch.plan, random), size, batch.plan.shape[-1], ~dropped)
     guidance = torch.ones(size)
     if config.unet.guided:
-        guidance = guidance.masked_fill(chance(GUIDED), config.diffusion.guidance)
+        guidance = guidance.masked_fill(chance(guided), config.diffusion.guidance)
     return Draw(t, noise, known, mood, plan, guidance)
 
 

@@ -38,6 +38,8 @@ class TrainConfig:
         every: epochs of ``step``, steps of ``inverse-sqrt``.
         epochs: where the run ends by itself, unless the caller gives another bound.
         ema: the model that plays, and is validated, has averaged weights; otherwise the last step's, as the paper's.
+        guided: share of the samples in which a network that takes guidance's weight as an input learns what guidance
+            makes; in the rest it learns what recordings are.
         crop: Mel frames of a training sample where that is less than the window that the model makes.
     """
 
@@ -50,6 +52,7 @@ class TrainConfig:
     every: int = 1
     epochs: int = 10
     ema: bool = True
+    guided: float = 0.5
     crop: int | None = None
 
     @property
@@ -160,7 +163,13 @@ def distilling(model: ModelConfig) -> TrainConfig:
     own = tuning(model)
     unet = replace(own.model.unet, guided=True)
     return replace(
-        own, model=replace(own.model, unet=unet), batch=16, learning_rate=DISTILLING_RATE, weight_decay=0.0, every=400
+        own,
+        model=replace(own.model, unet=unet),
+        batch=16,
+        learning_rate=DISTILLING_RATE,
+        weight_decay=0.0,
+        every=400,
+        guided=0.75,
     )
 
 

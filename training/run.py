@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -82,7 +83,8 @@ class Run:
                 weights = self.network.state_dict() | weights  # guidance's own begin as they are
             load_weights(self.network, weights, "network")
         self.schedule: NoiseSchedule = make_schedule(self.model.diffusion)
-        self.draw = draw_paper if self.model.unet.architecture == "paper" else draw_bard
+        paper = self.model.unet.architecture == "paper"
+        self.draw = draw_paper if paper else partial(draw_bard, guided=config.guided)
         self.ema = Ema(self.network)
         adam = torch.optim.AdamW if config.decay == "inverse-sqrt" else torch.optim.Adam
         self.optimiser: torch.optim.Optimizer = adam(

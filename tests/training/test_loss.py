@@ -15,7 +15,6 @@ from tests.training.small_run import SMALL_BARD, SMALL_DENOISE, SMALL_NOISE
 from training.data import Batch
 from training.loss import (
     BOTH_DROPPED,
-    GUIDED,
     MAX_WEIGHT,
     MOOD_DROPOUT,
     PLAN_DROPOUT,
@@ -111,9 +110,9 @@ def test_roughened_plans_stay_near_a_chroma() -> None:
 
 def test_guidance_is_drawn_for_a_network_that_knows_it_and_for_no_other() -> None:
     assert (draw_bard(batch(MANY), SMALL_BARD, seeded()).guidance == 1).all()
-    guidance = draw_bard(batch(MANY), GUIDED_BARD, seeded()).guidance
+    guidance = draw_bard(batch(MANY), GUIDED_BARD, seeded(), guided=0.75).guidance
     assert set(guidance.tolist()) == {1.0, GUIDED_BARD.diffusion.guidance}
-    assert (guidance != 1).float().mean() == pytest.approx(GUIDED, abs=4 * math.sqrt(0.25 / MANY))
+    assert (guidance != 1).float().mean() == pytest.approx(0.75, abs=4 * math.sqrt(0.25 / MANY))
 
 
 class Conditioned(nn.Module):

@@ -144,6 +144,18 @@ def test_guidance_is_distilled_into_one_pass(
     before = load_checkpoint(first).part("network")
     assert all((after.part("network")[name] - value).abs().max() < 1e-3 for name, value in before.items())
 
+    out = first.with_name("told.safetensors")
+    assert main(["export", str(distilled.parent), "--base", str(first), "--out", str(out)]) == 0
+    told = load_checkpoint(out)
+    assert told.config == after.config
+    for name, value in after.tensors.items():
+        torch.testing.assert_close(told.tensors[name].to(value.dtype), value, rtol=0.01, atol=1e-4)
+
+    capsys.readouterr()
+    assert main(["export", str(distilled.parent), "--base", str(first)]) == 2
+    assert (
+        f"--base: a difference is written beside its base; give an --out in {first.parent}" in capsys.readouterr().err
+    )
     assert main(["train", str(prepared), "--distil", str(distilled), "--steps", "3"]) == 2
     assert "--distil takes a model of bard's kind that takes two passes" in capsys.readouterr().err
 
