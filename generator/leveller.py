@@ -40,7 +40,7 @@ class Leveller:
     target: float = -21.5
     push: float = 0.75
     firmness: float = 0.8
-    reach: float = 9.0
+    reach: float = 18.0
 
     def curve(self, heard: Array, fresh: Array, intensity: float) -> Array:
         """The gain of a window.
