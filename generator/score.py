@@ -102,7 +102,7 @@ class _Writer:
         self, voice: Voice, step: int, length: int, velocity: float, degree: int = 0, height: float = 0.0
     ) -> None:
         """Add a note, as strong as a person happens to play it."""
-        played = velocity * max(0.3, 1 + HUMAN * self.random.standard_normal())
+        played = velocity * min(1.6, max(0.3, 1 + HUMAN * self.random.standard_normal()))
         drum = voice in (Voice.LOW_DRUM, Voice.HIGH_DRUM)
         pitch = 0 if drum else (self.tonic + self.style.scale[degree % 7]) % 12
         # All begin a bar together, and all breathe together.
