@@ -84,8 +84,8 @@ def train(
         progress_bar: draw one on stderr, where that is a terminal.
         say: told what a person should know before it starts.
         validate_seconds: between two measurements of the held-out loss; one comes at the end anyway.
-        start: a model whose weights and band statistics a new run begins with (see ``presets.tuning``); it must have
-            the configuration's own network and Mel.
+        start: a model whose weights and band statistics a new run begins with; it must have the configuration's own Mel
+            and network (``presets.tuning``), or be the teacher of what that network adds (``presets.distilling``).
         world: the processes that share each batch, all of which call this. The first one alone writes into the folder,
             says what there is to say and draws the bar.
 

@@ -1,6 +1,7 @@
 """A model told as its difference from another is nearly itself, and joined to nothing but what it was told of."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,19 @@ def test_beside_another_base_or_none_it_is_no_model(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "model")
 
 
+def rewrite(folder: Path, base: object, spoil: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Path:
+    """A file that says that it differs from another, after somebody else has written it."""
+    before = tiny_checkpoint()
+    save_checkpoint(folder / "base", before)
+    save_checkpoint(folder / "model", moved(before), folder / "base")
+    with safe_open(folder / "model", "pt") as file:
+        metadata = {name: value for name, value in file.metadata().items() if name != "digest"}
+        told = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    metadata["base"] = json.dumps({**json.loads(metadata["base"]), "file": base})
+    write_tensors(folder / "model", metadata, spoil(told))
+    return folder / "model"
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -98,16 +112,20 @@ def test_beside_another_base_or_none_it_is_no_model(tmp_path: Path) -> None:
     ],
     ids=["of nothing", "no steps", "too few scales", "no scales"],
 )
-@pytest.mark.parametrize("base", ["base", "../base", 7, None])
-def test_whatever_else_it_says_it_is_no_model(tmp_path: Path, spoil: object, base: object) -> None:
-    before = tiny_checkpoint()
-    assert callable(spoil)
-    save_checkpoint(tmp_path / "base", before)
-    save_checkpoint(tmp_path / "model", moved(before), tmp_path / "base")
-    with safe_open(tmp_path / "model", "pt") as file:
-        metadata = {name: value for name, value in file.metadata().items() if name != "digest"}
-        told = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    metadata["base"] = json.dumps({**json.loads(metadata["base"]), "file": base})
-    write_tensors(tmp_path / "model", metadata, spoil(told))
+def test_what_is_no_difference_is_no_model(
+    tmp_path: Path, spoil: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> None:
+    with pytest.raises(CheckpointError, match="damaged or not a Bardcast model"):
+        load_checkpoint(rewrite(tmp_path, "base", spoil))
+
+
+@pytest.mark.parametrize("base", [7, None, "", "elsewhere"])
+def test_a_base_that_is_none_is_said(tmp_path: Path, base: object) -> None:
     with pytest.raises(CheckpointError):
-        load_checkpoint(tmp_path / "model")
+        load_checkpoint(rewrite(tmp_path, base, dict))
+
+
+def test_a_base_is_looked_for_beside_the_file_wherever_that_leads(tmp_path: Path) -> None:
+    folder = tmp_path / "beside"
+    folder.mkdir()
+    assert load_checkpoint(rewrite(folder, "../base", dict)).config == TINY
