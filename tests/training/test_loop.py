@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from generator.checkpoint import load_checkpoint
+from generator.checkpoint import Checkpoint, load_checkpoint
 from generator.mel import Mel
+from tests.generator.tiny import tiny_checkpoint
 from tests.training.small_run import BARD_RUN, PAPER_RUN, SMALL_BARD, SMALL_DENOISE, prepare_small
 from training import log, loop, run
 from training.data import load_dataset
@@ -18,7 +19,7 @@ from training.errors import RunError
 from training.loop import Bounds, train
 from training.loss import loss_of
 from training.manifest import load_manifest
-from training.presets import TrainConfig, with_crop
+from training.presets import TrainConfig, distilling, with_crop
 from training.run import Run
 from training.state import Progress, load_state
 
@@ -28,10 +29,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_small(tmp_path_factory.mktemp("loop") / "prepared")
 
 
-def make_run(prepared: Path, folder: Path, config: TrainConfig = BARD_RUN) -> Run:
+def make_run(prepared: Path, folder: Path, config: TrainConfig = BARD_RUN, start: Checkpoint | None = None) -> Run:
     folder.mkdir(exist_ok=True)
     mel = Mel(config.model.mel)
-    return Run(config, load_dataset(load_manifest(prepared), config.model, mel), mel, folder)
+    return Run(config, load_dataset(load_manifest(prepared), config.model, mel), mel, folder, start)
 
 
 def steps(made: Run, count: int, seed: int = 0) -> list[float | None]:
@@ -50,6 +51,25 @@ def test_the_loss_falls(prepared: Path, tmp_path: Path, config: TrainConfig) -> 
     made = make_run(prepared, tmp_path, replace(config, learning_rate=5e-3, decay="constant"))
     losses = [loss for _ in range(30) for loss in steps(made, 1) if loss is not None]  # one batch, one noise
     assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("guided", [0.75, 0.0])
+def test_a_distilled_network_learns_from_its_teacher_which_stays_as_it_is(
+    prepared: Path, tmp_path: Path, guided: float
+) -> None:
+    start = tiny_checkpoint(SMALL_BARD)
+    made = make_run(prepared, tmp_path, replace(distilling(SMALL_BARD), batch=4, guided=guided), start)
+    assert made.teacher is not None
+    steps(made, 3)
+    for key, value in made.teacher.state_dict().items():
+        assert torch.equal(value, start.part("network")[key])
+    for parameter in made.teacher.parameters():
+        parameter.fill_(torch.nan)
+    if guided:
+        with pytest.raises(RunError, match="the loss became nan"):
+            steps(made, 3)
+    else:
+        assert None not in steps(made, 3)  # nobody asks it
 
 
 def test_a_resumed_run_goes_on_where_it_was(prepared: Path, tmp_path: Path) -> None:
