@@ -4,6 +4,7 @@ Whatever the size of the world, its processes draw the same batch, of which each
 at the same step and have the same weights. The first one alone writes and speaks.
 """
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -171,6 +172,9 @@ def joined() -> Iterator[World]:
         if (device := world.device).type == "cuda":
             torch.cuda.set_device(device)
             backend = "cpu:gloo,cuda:nccl"
+        # DDP imports it. Imported while there is a group it keeps the group, and with it threads that may want the
+        # interpreter after its end, for which the process is aborted.
+        importlib.import_module("torch._dynamo")
         # What is decided together is told between CPUs, so that no GPU waits for it; gradients go from GPU to GPU.
         distributed.init_process_group(backend, timeout=PATIENCE)
         try:

@@ -79,7 +79,7 @@ class Party:
         """Returns when that mood is heard."""
         await until(lambda: pitch(self.sound(guild)) == mood, f"{mood} to be heard", seconds)
 
-    async def hears_nothing(self, seconds: float = 10.0) -> None:
+    async def hears_nothing(self, seconds: float = 20.0) -> None:
         """Returns when nothing is heard."""
         await until(lambda: not self.sound().any(), "silence", seconds)
 
@@ -88,7 +88,7 @@ class Party:
         return float(np.sqrt(2 * np.mean(self.sound() ** 2))) / (AMPLITUDE / 32_768)
 
 
-async def until(true: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+async def until(true: Callable[[], object], what: str, seconds: float = 20.0) -> None:
     """Returns when it is so."""
     try:
         async with asyncio.timeout(seconds):

@@ -93,7 +93,7 @@ class Seat:
         self.check()
         return longest_silence(self.heard(start - 0.2))
 
-    async def until(self, true: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+    async def until(self, true: Callable[[], object], what: str, seconds: float = 20.0) -> None:
         """Returns when it is so."""
         try:
             async with asyncio.timeout(seconds):

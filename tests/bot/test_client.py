@@ -19,7 +19,7 @@ from tests.bot.conftest import Ear, dice
 TAVERN, FIGHT, SAD = Mood("tavern"), Mood("fight"), Mood("sad")
 
 
-async def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(true: Callable[[], object], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

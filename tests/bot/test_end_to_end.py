@@ -49,7 +49,7 @@ def level(listener: Listener) -> float:
     return float(np.sqrt(np.mean(sound**2))) if len(sound) else 0.0
 
 
-async def until(true: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+async def until(true: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
     try:
         async with asyncio.timeout(seconds):
             while not true():  # noqa: ASYNC110 - what is heard rings no bell
@@ -87,7 +87,7 @@ async def test_an_evening(discord_server: DiscordServer, fake: FakeGenerator, gm
         reply = await discord_server.slash(gm, "mood", mood="fight", intensity=5)
         assert "fight at intensity 5" in await reply.wait_for_text("Turning to")
         await until(lambda: heard(listener) == "fight", "the fight")
-        assert time.monotonic() - asked < 2.0
+        assert time.monotonic() - asked < 4.0
 
         reply = await discord_server.slash(gm, "mood", mood="fight", intensity=5)
         await reply.wait_for_text("plays already")

@@ -41,10 +41,10 @@ async def test_an_evening_of_faults(discord_server: DiscordServer, fake: FakeGen
     faults, voice, home = discord_server.faults, discord_server.voice, discord_server.guild
     voice.weather.quiet = True  # without inbound UDP a reconnect of discord.py's own takes half a minute
     happenings: list[tuple[str, Callable[[], Awaitable[None]], Callable[[], bool], float]] = [
-        ("TCP abort", faults.abort_voice, lambda: voice.connections[0].resumes == 1, 1.0),
-        ("region", faults.change_region, lambda: len(voice.connections) == 2, 1.0),
-        ("dragged", partial(faults.move_bot, home.other_voice), lambda: len(voice.connections) == 3, 1.0),
-        ("4006", partial(faults.close_voice, 4006), lambda: len(voice.connections) == 4, 3.0),
+        ("TCP abort", faults.abort_voice, lambda: voice.connections[0].resumes == 1, 2.0),
+        ("region", faults.change_region, lambda: len(voice.connections) == 2, 2.0),
+        ("dragged", partial(faults.move_bot, home.other_voice), lambda: len(voice.connections) == 3, 2.0),
+        ("4006", partial(faults.close_voice, 4006), lambda: len(voice.connections) == 4, 4.0),
     ]
     async with seated(discord_server, fake) as seat:
         for name, fault, done, most in happenings:
@@ -175,7 +175,7 @@ async def test_paused_it_is_silent_and_stays(discord_server: DiscordServer, fake
         listener = discord_server.listener
         asked = time.monotonic()
         await seat.table.pause()
-        assert time.monotonic() - asked < 0.6
+        assert time.monotonic() - asked < 3.0
         assert seat.table.paused
         await seat.until(lambda: listener.speaking[-1].flags == 0, "the speaking flag")
         count, generated = len(listener.packets), len(fake.opens)
@@ -194,7 +194,7 @@ async def test_paused_it_is_silent_and_stays(discord_server: DiscordServer, fake
         assert len(fake.opens) == generated
         asked = time.monotonic()
         await seat.table.resume()
-        assert await seat.steady() - asked < 1.0
+        assert await seat.steady() - asked < 3.0
         seat.check()
         assert discord_server.listener.speaking[-1].flags == 1
 
@@ -295,7 +295,7 @@ async def test_a_rekey_does_not_mute_it(
             await asyncio.sleep(0.5)
             assert len(listener.packets) == count
         begun = time.monotonic()
-        assert await seat.steady() - begun < 1.0
+        assert await seat.steady() - begun < 3.0
         seat.check()
         assert len(discord_server.listeners) == 1
 

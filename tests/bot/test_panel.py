@@ -156,7 +156,7 @@ async def shows(discord_server: DiscordServer, message: Message, text: str) -> N
 async def until(true: Callable[[], object], what: str) -> None:
     """For what happens in the bot alone, which rings no bell."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not true():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     except TimeoutError:
@@ -206,7 +206,7 @@ async def test_it_survives_a_restart_and_its_deletion(
             first = await posted(discord_server, gm)
             message = await posted(discord_server, gm)
             await discord_server.changes.until(
-                lambda: first.id not in posts.messages, timeout=5, what="the first to go"
+                lambda: first.id not in posts.messages, timeout=20, what="the first to go"
             )
         async with running(discord_server, fake, store) as bard:
             await until(lambda: bard.guilds, "the guild")

@@ -198,7 +198,7 @@ async def test_an_empty_table_pauses_and_the_first_to_return_hears_it(
         await asyncio.sleep(0.3)
         assert not room.sound().any()
         await discord_server.join_voice(player, discord_server.guild.voice)
-        await room.hears("sad", seconds=2.0)
+        await room.hears("sad", seconds=5.0)
         # What the GM paused stays so, whoever comes.
         await room.bard.pause(room.guild)
         await room.hears_nothing()
@@ -206,7 +206,7 @@ async def test_an_empty_table_pauses_and_the_first_to_return_hears_it(
         await asyncio.sleep(0.3)
         assert not room.sound().any()
         assert await room.ask(gm, "sad") == "The music goes on: sad."
-        await room.hears("sad", seconds=2.0)
+        await room.hears("sad", seconds=5.0)
 
 
 async def test_an_empty_table_ends(discord_server: DiscordServer, fake: FakeGenerator, gm: Member) -> None:

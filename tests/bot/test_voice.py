@@ -130,5 +130,5 @@ async def test_two_answers_that_come_close_together_are_both_heard(turns: int) -
     for _ in range(turns):
         await asyncio.sleep(0)
     connection.state = ConnectionFlowState.got_both_voice_updates
-    async with asyncio.timeout(1.0):
+    async with asyncio.timeout(10.0):
         await waiting

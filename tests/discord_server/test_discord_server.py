@@ -110,7 +110,7 @@ async def test_session_from_join_to_leave(loopback: DiscordServer) -> None:
     reply = await loopback.slash(ann, "play", tone=440, level=5)
     assert reply.deferred
     assert reply.ephemeral
-    assert reply.seconds < 1
+    assert reply.seconds < 2
     assert await reply.wait_for_text() == "playing 440 Hz at 5"
     assert all(message.ephemeral for message in reply.messages)
 
@@ -183,7 +183,7 @@ async def test_buttons_update_the_message(loopback: DiscordServer) -> None:
 
     deferred = await loopback.press(ann, message, "mood:later")
     assert deferred.deferred
-    await loopback.changes.until(lambda: message.text == "later", timeout=5, what="the edit")
+    await loopback.changes.until(lambda: message.text == "later", timeout=20, what="the edit")
     assert message.history == ["Panel\nquiet\nmood: none", "fighting", "later"]
 
 
@@ -221,7 +221,7 @@ async def test_faults_of_the_voice_connection(loopback: DiscordServer) -> None:
     assert len(loopback.listeners) == 2
 
     await loopback.faults.close_voice(4006)
-    await loopback.changes.until(lambda: moved.ended is not None, timeout=5, what="the end of the old connection")
+    await loopback.changes.until(lambda: moved.ended is not None, timeout=20, what="the end of the old connection")
     back = await loopback.wait_voice(loopback.guild.other_voice, packets=10)
     assert back is not moved
     assert back.gaps() == []

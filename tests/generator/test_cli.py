@@ -275,8 +275,8 @@ def test_sigterm_ends_it_promptly_and_tells_the_table(model: str) -> None:
     with running("--model", model) as (process, address):
         sent, close_code = asyncio.run(end(address, process))
         assert close_code == 1012
-        assert process.wait(10) == 0
-        assert time.monotonic() - sent < 5  # an idle machine takes one; a window under way is not waited for
+        assert process.wait(30) == 0
+        assert time.monotonic() - sent < 15  # an idle machine takes one; a window under way is not waited for
         assert process.stdout is not None
         assert process.stdout.read() == ""  # the one line was all
         assert process.stderr is not None
@@ -288,7 +288,7 @@ def test_it_ends_when_its_parent_lets_go_of_stdin() -> None:
         assert process.poll() is None
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(3) == 0
+        assert process.wait(30) == 0
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
 
@@ -325,7 +325,7 @@ def test_a_hangup_reads_the_model_again_and_a_bad_one_leaves_the_old(tmp_path: P
     with running("--model", str(path)) as (process, address):
         asyncio.run(playing(address, process))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 @hangups
@@ -338,7 +338,7 @@ def test_a_terminal_that_is_closed_takes_the_service_along() -> None:
         until(process, "quick plays now")
         os.close(ours)
         process.send_signal(signal.SIGHUP)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def test_the_first_windows_are_made_before_the_service_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:

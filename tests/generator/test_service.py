@@ -86,7 +86,7 @@ class Client:
             await self.socket.send(encode(message))
 
     async def take(self) -> Item:
-        message = await asyncio.wait_for(self.socket.recv(), 10)
+        message = await asyncio.wait_for(self.socket.recv(), 20)
         if isinstance(message, str):
             item: Item = decode_server(message)
         else:
@@ -138,7 +138,7 @@ async def playing(engine: FakeEngine, mood: Mood = TAVERN, start: int = 0) -> As
         yield client
 
 
-async def eventually(check: Callable[[], bool], seconds: float = 5) -> None:
+async def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
         while not check():  # noqa: ASYNC110 - the worker's thread and the service have no event for us
             await asyncio.sleep(0.01)
@@ -146,7 +146,7 @@ async def eventually(check: Callable[[], bool], seconds: float = 5) -> None:
 
 async def open_streams(address: str, count: int) -> None:
     """Wait until the service has so many."""
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(20):
         while (await health(address))["streams"] != count:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.02)
 
@@ -579,7 +579,7 @@ async def test_a_request_that_does_not_come_whole_is_not_waited_for() -> None:
         host, port = address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /v1/model HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n{")
-        assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), 20)
         writer.close()
         assert (await health(address))["model"] == "fake"
 
@@ -806,7 +806,7 @@ async def test_one_table_too_many_is_told_so() -> None:
                 assert isinstance(problem, Problem)
                 assert (problem.code, problem.fatal) == ("full", True)
                 assert await second.close_code() == 1013
-        async with asyncio.timeout(5):  # the first has gone, and there is room again
+        async with asyncio.timeout(20):  # the first has gone, and there is room again
             while True:
                 async with table(address) as third:
                     await third.say(Open(TAVERN, 1))

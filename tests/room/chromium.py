@@ -74,7 +74,7 @@ def begin(page: Page, address: str, key: str = "7") -> None:
     until(page, "document.querySelector('#now').textContent !== 'Silence'")
 
 
-def until(page: Page, expression: str, seconds: float = 15) -> None:
+def until(page: Page, expression: str, seconds: float = 30) -> None:
     """Wait until an expression is true in the page; its policy forbids playwright's own way, which evaluates text."""
     deadline = time.monotonic() + seconds
     while not page.evaluate(expression):
@@ -82,7 +82,7 @@ def until(page: Page, expression: str, seconds: float = 15) -> None:
         page.wait_for_timeout(30)
 
 
-def until_text(page: Page, selector: str, text: str, seconds: float = 15) -> None:
+def until_text(page: Page, selector: str, text: str, seconds: float = 30) -> None:
     """Wait until something reads so."""
     until(page, f"document.querySelector({selector!r}).textContent.includes({text!r})", seconds)
 

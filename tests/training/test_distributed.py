@@ -54,6 +54,9 @@ class Trained:
     ranks: tuple[dict[str, Any], dict[str, Any]]
 
 
+pytestmark = pytest.mark.timeout(400)  # those processes come last when the machine is busy
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("distributed")
@@ -71,7 +74,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         shutil.copytree(alone / "begun by one", together / "begun by one")
         train(BARD, prepared, alone / "begun by one", Bounds(steps=4))
     with exclusive(together / "claimed"):
-        subprocess.run([*CHILD, str(theirs), str(together)], cwd=ROOT, check=True, timeout=100)
+        subprocess.run([*CHILD, str(theirs), str(together)], cwd=ROOT, check=True, timeout=300)
     first, second = (json.loads((together / f"rank{rank}.json").read_text()) for rank in (0, 1))
     return Trained(alone, together, prepared, theirs, seen, (first, second))
 
@@ -141,6 +144,11 @@ def test_what_fails_in_one_process_is_one_sentence_in_both(both: Trained) -> Non
     assert "another process is training" in first["claimed"]
     assert "a batch of 5 can't be shared evenly by 2 processes" in first["uneven"]
     assert not (both.together / "uneven").exists()
+
+
+def test_no_thread_of_the_group_outlives_it(both: Trained) -> None:
+    """One that wants the interpreter after its end aborts the process."""
+    assert [name for rank in both.ranks for name in rank["threads"] if "gloo" in name] == []
 
 
 @pytest.mark.slow

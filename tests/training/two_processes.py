@@ -75,4 +75,5 @@ if __name__ == "__main__":
     with joined() as world:
         out = Path(sys.argv[2])
         found = scenarios(Path(sys.argv[1]), out, world, patch)
-        (out / f"rank{os.environ['RANK']}.json").write_text(json.dumps(found))
+    found["threads"] = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    (out / f"rank{os.environ['RANK']}.json").write_text(json.dumps(found))
