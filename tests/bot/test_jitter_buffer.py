@@ -209,7 +209,8 @@ def test_whatever_arrives_no_frame_is_missing_and_nothing_jumps(steps: list[Step
             for place in places:
                 buffer.put(place, tone(place, phase))
     if heard:
-        assert np.abs(np.diff(joined(heard))).max() <= 1.6 * STEEPEST + 30
+        # A fade adds two waves in phase to √2 times one, a fade of a fade to √3 times; a cut is up to 43 times.
+        assert np.abs(np.diff(joined(heard))).max() <= 2.5 * STEEPEST + 30
 
 
 @pytest.mark.parametrize("frames", [2 * RESUME_FRAMES, 100, 300])
