@@ -14,9 +14,9 @@ BIN := .venv/bin
 
 # The listening room is tested in a real browser. Who may install one here does; else those tests are skipped, and say so.
 .venv/.chromium: .venv/.installed
-	@if command -v chromium chromium-browser google-chrome >/dev/null; then touch $@; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium && touch $@; \
+	@if { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null; then touch $@; \
+	elif [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; \
+	then touch $@; \
 	else echo "no Chromium here: the listening room's tests are skipped (Debian: apt-get install chromium)"; fi
 
 demo: .venv/.installed

@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GeneratorError as error:
         sys.stderr.write(f"bardcast-generator: {error}\n")
         return error.status
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"bardcast-generator: {error.name} is not installed: pip install 'bardcast[generator]'\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("bardcast-generator: stopped\n")
         return 130

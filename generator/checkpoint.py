@@ -31,6 +31,7 @@ UNREADABLE: Final = (
     AttributeError,  # safetensors: a data type that this torch lacks
     KeyError,
     OSError,
+    OverflowError,  # a whole number that no float can be
     RecursionError,  # JSON nested without end
     TypeError,
     ValueError,  # bad JSON, and ConfigError

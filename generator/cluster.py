@@ -236,7 +236,7 @@ class Ingress:
         """Keep an eye on how many samplers there are for each ingress."""
         application = serve.get_replica_context().app_name
         while True:
-            with contextlib.suppress(RayError, RayServeException):
+            with contextlib.suppress(RayError, RayServeException, KeyError):  # Serve may be starting anew
                 deployments = (await asyncio.to_thread(serve.status)).applications[application].deployments
                 samplers, ingresses = (
                     sum(n for state, n in deployments[name].replica_states.items() if state == "RUNNING")

@@ -83,10 +83,15 @@ def play(model: str, dashboard: str) -> None:
     load_checkpoint(model)
     try:
         client = ServeSubmissionClient(dashboard)
-        configuration = client.get_serve_details()["applications"][APPLICATION]["deployed_app_config"]
-        configuration["deployments"] = _playing(model)
-        client.deploy_applications({"applications": [configuration]})
-    except (ConnectionError, RuntimeError, KeyError) as error:
+        applications = client.get_serve_details()["applications"]
+        ours = applications.pop(APPLICATION)["deployed_app_config"]
+        # Whoever is left out here is taken down: other applications stay as they are, and what else ours is told.
+        others = [config for each in applications.values() if (config := each["deployed_app_config"])]
+        told = {each["name"]: each for each in ours.get("deployments", [])}
+        for each in _playing(model):
+            told[each["name"]] = told.get(each["name"], {}) | each
+        client.deploy_applications({"applications": [ours | {"deployments": list(told.values())}, *others]})
+    except (ConnectionError, RuntimeError, KeyError, ValueError, RayError) as error:
         raise ClusterError(
             f"no Bardcast cluster is managed at {dashboard}: name the address that it told when it started, "
             f"with --address ({error})"

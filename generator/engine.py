@@ -35,6 +35,7 @@ from generator.plan import FEATURES
 from generator.protocol import FRAME_SAMPLES, FRAMES_PER_SECOND, SAMPLE_RATE
 from generator.sampling import Sampler, ancestral, ask, dpm_solver_2m, warped_times
 from generator.section import Section
+from generator.snapshot import LOUDEST
 from generator.torchaudio_shim import torchaudio
 from generator.vocoder import GriffinLim, PaperInversion
 
@@ -206,15 +207,19 @@ class Engine:
         sampler: Sampler = ancestral if self.config.unet.architecture == "paper" else dpm_solver_2m
         denoiser = self._denoiser(state, section, begin, plan)
         mel = (yield from denoiser.through(sampler(self.schedule, source, self.times)))[0]
-        if not mel.isfinite().all():
-            raise GenerationError(f"the model {self.name!r} made infinite values; choose another checkpoint")
+        self._demand(bool(mel.isfinite().all()))
         heard = torch.tensor(state.sound, device=self.device) if len(state.sound) else None
         tuned = () if plan is None else (plan.to(self.device), begin * self.mels_a_frame)
         wave = self.vocoder(mel, random, heard, *tuned)
         if self.config.mel.sample_rate != SAMPLE_RATE:
             wave = torchaudio.functional.resample(wave, self.config.mel.sample_rate, SAMPLE_RATE)
         sound = wave.cpu().numpy()[: self.window_frames * FRAME_SAMPLES]
+        self._demand(bool((np.abs(sound) <= LOUDEST).all()))
         return Window(begin, sound, mel.cpu().numpy())
+
+    def _demand(self, sane: bool) -> None:
+        if not sane:
+            raise GenerationError(f"the model {self.name!r} made infinite values; choose another checkpoint")
 
     def answer(self, questions: Sequence[Question]) -> list[Tensor]:
         """What windows on their way are sent, all of them by one pass through the network."""

@@ -104,7 +104,7 @@ def write_clips(
 
 def render(engine: Engine, order: Order, index: int, progress: Callable[[float], None]) -> Pcm:
     """Clip ``index`` as samples, shape (time, 2)."""
-    wanted = round(order.seconds * SAMPLE_RATE)
+    wanted = max(1, round(order.seconds * SAMPLE_RATE))
     stream = engine.stream(clip_seed(order.seed, index), order.controls)
     frames: list[bytes] = []
     while len(frames) * (FRAME_BYTES // (2 * CHANNELS)) < wanted:

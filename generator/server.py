@@ -41,6 +41,8 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ListenError(f"can't listen on {host}: {error.strerror}") from None
+    except UnicodeError:
+        raise ListenError(f"can't listen on {host}: that is no name of a machine") from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)

@@ -209,7 +209,7 @@ class Stream:
         """What :meth:`Player.resume` needs to go on from ``end`` as this stream will. Only once something sounds."""
         engine, end, base = self.engine, self.end, self._base
         held = len(self._sound) // FRAME_SAMPLES - (end - base)
-        known = max(base, min(self._known, end), end + min(held, engine.overlap) - engine.prefix_frames)
+        known = max(base, min(self._known, end + held), end + min(held, engine.overlap) - engine.prefix_frames)
         back = max(SHORT_TERM, engine.prefix_frames)
         begin = min(known, max(base, end - SHARP_FRAMES))
         past = Past(

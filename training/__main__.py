@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TrainingError, Interrupted) as error:
         say(f"bardcast-train: {error}")
         return error.exit_status
+    except ModuleNotFoundError as error:
+        say(f"bardcast-train: {error.name} is not installed: pip install 'bardcast[training]'")
+        return 1
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -169,6 +169,8 @@ def _export(args: argparse.Namespace, say: Say) -> int:
     out = args.out or args.folder / "export.safetensors"
     if args.base is not None and args.base.resolve().parent != out.resolve().parent:
         raise PresetError(f"--base: a difference is written beside its base; give an --out in {args.base.parent}")
+    if args.base is not None and args.base.resolve() == out.resolve():
+        raise PresetError("--base: a difference can't take its base's place; give another --out beside it")
     written = export(args.folder, out, args.base)
     for key, value in written.config.notes.items():
         say(f"{key}: {value}")

@@ -29,7 +29,7 @@ from generator.torchaudio_shim import torchaudio
 from training.distributed import ALONE, World
 from training.errors import ManifestError
 from training.manifest import Manifest, Split, Track
-from training.storage import writing_to
+from training.storage import save_array, writing_to
 
 TARGET_RMS: Final = 0.1  #: every track is brought to -20 dBFS, so that loudness follows the music and not the master
 FIT_CLIPS: Final = 400  #: clips from which the band statistics are taken
@@ -289,7 +289,7 @@ def _write(path: Path, array: NDArray[np.generic]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:
-            np.save(file, array)
+            save_array(file, array)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -61,4 +61,4 @@ class Interrupted(BaseException):
 
     def __init__(self, signal_number: int) -> None:
         self.exit_status = 128 + signal_number
-        super().__init__("interrupted; run the same command again to continue where it stopped")
+        super().__init__("interrupted; run the same command again, which goes on from what is finished")

@@ -70,14 +70,20 @@ def _evaluate(args: argparse.Namespace, say: Say) -> int:
     with writing_to(folder, "--out"):
         folder.mkdir(parents=True, exist_ok=True)
     report, glimpses = evaluate(judged, manifest, ear, args.seed)
-    text = "\n".join(lines(report, baseline)) + "\n"
     with writing_to(folder, "--out"):
         report.save(folder / REPORT_NAME)
+    text = _printable("\n".join(lines(report, baseline)) + "\n")
+    with writing_to(folder, "--out"):
         write_atomically(folder / "report.txt", text)
     draw_report(report, glimpses, folder / PICTURE_NAME)
-    sys.stdout.write(text)
+    sys.stdout.write(_printable(text, sys.stdout.encoding))
     say(f"wrote {folder}/{REPORT_NAME}, report.txt and {PICTURE_NAME}")
     return FAULTY if report.faults else 0
+
+
+def _printable(text: str, encoding: str = "utf-8") -> str:
+    """Names of files may be of no encoding, and a terminal may be of an old one."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _judged(args: argparse.Namespace, say: Say) -> "Judged":
@@ -93,7 +99,7 @@ def _judged(args: argparse.Namespace, say: Say) -> "Judged":
         return _of_model(str(path / MODEL_NAME), path.name, args, say)
     files = sources.files_in(path)
     say(f"{path}: {len(files)} files of sound")
-    return Judged(str(path), Music(path.name, len(files), lambda: sources.from_files(path, files)))
+    return Judged(_printable(str(path)), Music(path.name, len(files), lambda: sources.from_files(path, files)))
 
 
 def _of_model(model: str, name: str, args: argparse.Namespace, say: Callable[[str], None]) -> "Judged":

@@ -26,14 +26,16 @@ def append(folder: Path, entry: dict[str, object]) -> None:
 def read(folder: Path) -> list[dict[str, Any]]:
     """All entries, each step once: what a kill undid and a later call did again counts as that call did it.
 
-    A line that a full disk cut short is left out.
+    A line that a full disk cut short, or that is damaged, is left out.
     """
     path = folder / LOG_NAME
     entries: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else ():
         try:
             entry = json.loads(line)
         except ValueError:
+            continue
+        if not isinstance(entry, dict):
             continue
         if entry.get("event") == "start":
             entries = [earlier for earlier in entries if "event" in earlier or earlier["step"] <= entry["step"]]

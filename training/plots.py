@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from generator.checkpoint import CheckpointError, load_checkpoint
+from generator.checkpoint import CheckpointError, load_checkpoint, load_state
 from generator.engine import Engine, GenerationError
 from generator.mel import Mel
 from generator.moods import MOODS, Mood
@@ -93,7 +93,9 @@ def draw_samples(folder: Path, prepared: Path, follow: Callable[[Sequence[Mood]]
         engine = Engine(checkpoint)
     except CheckpointError as error:
         raise RunError(f"{folder} holds no model that plays: {error}") from error
-    dataset = load_dataset(load_manifest(prepared), checkpoint.config, Mel(checkpoint.config.mel))
+    mel = Mel(checkpoint.config.mel)
+    load_state(mel, checkpoint.part("mel"), "Mel")
+    dataset = load_dataset(load_manifest(prepared), checkpoint.config, mel)
     figure = new_figure(15, 7)
     low, high = (0.0, 1.0) if checkpoint.config.mel.scaling == "diffwave" else (-2.5, 2.5)
     for place, mood in enumerate(follow(MOODS)):

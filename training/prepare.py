@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.decode import Decoder
-from training.errors import DecodeError, StorageError
+from training.errors import DecodeError, ManifestError, StorageError
 from training.manifest import (
     CLIP_SAMPLES,
     CLIP_SECONDS,
@@ -25,11 +25,12 @@ from training.manifest import (
     SHARDS_NAME,
     Manifest,
     Track,
+    load_manifest,
     shard_is_whole,
     shard_path,
     sidecar_path,
 )
-from training.source import Label, Recording, find_recordings, read_labels, split_tracks
+from training.source import LABELS_NAME, Label, Recording, find_recordings, read_labels, split_tracks
 from training.storage import write_atomically, writing_to
 
 CLIP_BYTES: Final = CLIP_SAMPLES * 2
@@ -37,6 +38,8 @@ CLIP_BYTES: Final = CLIP_SAMPLES * 2
 #: dBFS. A clip whose RMS lies below is silence: the pause around a track, the end of a fade. The quietest track of the
 #: corpus has −38.
 SILENCE_DBFS: Final = -50.0
+
+FEW: Final = 5  #: names in a sentence
 
 _FULL_SCALE: Final = 32768.0
 
@@ -98,17 +101,31 @@ def prepare(source: Path, out: Path, workers: int | None = None) -> Prepared:
 
     Raises:
         SourceError: the folder is missing, empty, unreadable or has a folder that is no mood.
-        StorageError: ``out`` can't be written, or the disk is full.
+        StorageError: ``out`` can't be written or holds another folder's clips, or the disk is full.
     """
     found = find_recordings(source)
     labels = read_labels(source)
     with writing_to(out, "--out"), _lock(out):
+        earlier = _keys(out)
+        # A recording of another mood now has its name still.
+        names = {Path(each).name for each in earlier}
+        if names and names.isdisjoint(recording.path.name for recording in found.recordings):
+            raise StorageError(
+                f"{out} holds clips of other recordings, none of which is in {source}; "
+                "choose another --out, or remove it"
+            )
         measured, broken, decoded = _decode_all(found.recordings, out, workers or cores())
         manifest, notes = _manifest(measured, labels, out)
         manifest.save()
-        removed = _remove_stale(out, {track.key for track in manifest.tracks})
+        # What can't be read today was decoded once, and may be there again tomorrow.
+        missed = {recording.source for recording in found.recordings if recording not in measured}
+        kept = {key for source_there, key in earlier.items() if source_there in missed}
+        removed = _remove_stale(out, {track.key for track in manifest.tracks} | kept)
     if removed:
         notes.append(f"{removed} shards of recordings that are gone or changed were removed")
+    if unknown := sorted(labels.keys() - {recording.source for recording in found.recordings}):
+        few = ", ".join(unknown[:FEW]) + (f" and {len(unknown) - FEW} more" if len(unknown) > FEW else "")
+        notes.append(f"{LABELS_NAME} names what is no recording here: {few}")
     return Prepared(manifest, decoded, tuple(broken), (*found.notes, *notes))
 
 
@@ -292,6 +309,14 @@ def _manifest(measured: dict[Recording, Measured], labels: dict[str, Label], out
     if empty := [track.source for track in tracks if track.clips == 0]:
         notes.append(f"no clip in {', '.join(empty)}: silent, or shorter than {CLIP_SECONDS} seconds")
     return Manifest(out, tuple(tracks)), notes
+
+
+def _keys(out: Path) -> dict[str, str]:
+    """The shards that an earlier run left, by the recording that each is of."""
+    try:
+        return {track.source: track.key for track in load_manifest(out).tracks}
+    except ManifestError:
+        return {}
 
 
 def _remove_stale(out: Path, keys: set[str]) -> int:

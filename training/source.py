@@ -113,11 +113,11 @@ def read_labels(folder: Path) -> dict[str, Label]:
     """
     path = folder / LABELS_NAME
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
             if "file" not in (table.fieldnames or ()):
                 raise SourceError(f"{path} has no column 'file'; add it (path in the folder) or remove the table")
-            return {PurePosixPath(row["file"]).as_posix(): _label(path, row) for row in table}
+            return dict(_row(path, row) for row in table)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -161,6 +161,12 @@ def _rank(source: str) -> tuple[str, str]:
     # By the name without its suffix: a track that was only re-encoded stays where it was.
     stem = PurePosixPath(source).stem.encode("utf-8", "surrogateescape")
     return hashlib.sha256(stem).hexdigest(), source
+
+
+def _row(path: Path, row: Mapping[str, str | None]) -> tuple[str, Label]:
+    if not row["file"]:
+        raise SourceError(f"{path}: a row names no file; mend it or remove it")
+    return PurePosixPath(row["file"]).as_posix(), _label(path, row)
 
 
 def _label(path: Path, row: Mapping[str, str | None]) -> Label:

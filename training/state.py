@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -63,12 +64,13 @@ def claimed(folder: Path, config: TrainConfig, data: str) -> Iterator[None]:
         data: identity of the clips.
 
     Raises:
-        RunError: it holds another run, or this one is under way.
+        RunError: it holds another run that has saved something, or this one is under way.
         StorageError: it can't be written.
     """
     own = {"config": _plain(config), "data": data}
     with exclusive(folder):
-        _check(folder, own)
+        if (folder / STATE_NAME).exists():
+            _check(folder, own)
         with writing_to(folder, "--run"):
             write_atomically(folder / RUN_NAME, json.dumps(own, indent=1) + "\n")
         yield
@@ -136,7 +138,10 @@ def save_state(folder: Path, progress: Progress, parts: dict[str, Any]) -> None:
     path = folder / STATE_NAME
     partial = path.with_suffix(".part")
     try:
-        torch.save({"progress": asdict(progress), **parts}, partial)
+        with partial.open("wb") as file:
+            torch.save({"progress": asdict(progress), **parts}, file)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch says a full disk as a RuntimeError, and not plainly
         raise RunError(unwritable(path)) from error

@@ -96,7 +96,8 @@ export class Extension {
       this.loop = new Float32Array(CHANNELS * FRAME_SAMPLES);
       return;
     }
-    const exact = settle(past, Math.min(lag, length - fade - STRIDE));
+    // Longer than its fade, and so that there is something before it to fade from.
+    const exact = settle(past, Math.max(fade + STRIDE, Math.min(lag, length - fade - STRIDE)));
     this.loop = past.slice(CHANNELS * (length - exact));
     // The loop's end turns into what led up to its beginning.
     const [out, into] = fade === FADE_SAMPLES ? FADE : equalPower(fade);

@@ -75,6 +75,15 @@ def test_sample_writes_each_clip_and_its_picture(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.usefixtures("fake")
 @pytest.mark.parametrize("kind", ["wav", "ogg"])
+def test_the_shortest_sample_is_one(tmp_path: Path, kind: str) -> None:
+    words = ["--mood", "sad", "--seconds", "0.000001", "--format", kind, "--out", str(tmp_path)]
+    assert main(["sample", *words]) == 0
+    with av.open(str(tmp_path / f"sad-0-0.{kind}")) as file:
+        assert sum(frame.samples for frame in file.decode(audio=0)) > 0
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("kind", ["wav", "ogg"])
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
     for name in ("a", "b"):
         words = ["--mood", "sad", "--seconds", "1", "--format", kind, "--seed", "3", "--out", str(tmp_path / name)]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
@@ -45,12 +46,47 @@ async def listen(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+#: Imported here, Ray warns of how it uses pydantic.
+RAYS_OWN = pytest.mark.filterwarnings("ignore:Using extra keyword arguments")
+
+
 def test_without_ray_a_sentence_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["cluster", "up"]) == 1
     assert capsys.readouterr().err == "bardcast-generator: a cluster needs Ray: pip install 'bardcast[cluster]'\n"
+
+
+@RAYS_OWN
+def test_another_model_is_told_to_this_application_and_nothing_else_is_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = {"name": "another", "import_path": "its.own"}
+    sampler = {"name": "Sampler", "num_replicas": 3, "user_config": {"model": "bard"}}
+    ours = {"name": "bardcast", "import_path": "ours", "deployments": [sampler, {"name": "Third"}]}
+    client = Mock()
+    client.get_serve_details.return_value = {
+        "applications": {
+            "bardcast": {"deployed_app_config": ours},
+            "another": {"deployed_app_config": other},
+            "by hand": {"deployed_app_config": None},
+        }
+    }
+    monkeypatch.setattr("generator.cluster_up.ServeSubmissionClient", lambda _: client)
+    save_checkpoint(path := tmp_path / "new.safetensors", tiny_checkpoint())
+    assert main(["cluster", "model", str(path)]) == 0
+    ((told,), _) = client.deploy_applications.call_args
+    model = {"user_config": {"model": str(path)}}
+    deployments = [sampler | model, {"name": "Third"}, {"name": "Ingress"} | model]
+    assert told == {"applications": [ours | {"deployments": deployments}, other]}
+
+
+@RAYS_OWN
+def test_an_address_that_is_none_is_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    save_checkpoint(path := tmp_path / "new.safetensors", tiny_checkpoint())
+    assert main(["cluster", "model", str(path), "--address", "foo"]) == 1
+    assert "no Bardcast cluster is managed at foo" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["up", "--replicas", "0"], ["up", "--replicas", "3:2"], ["up", "--replicas", "2:"]])

@@ -100,6 +100,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "misfit": (lambda path: write(path, mel__mean=torch.zeros(3)), "does not fit"),
     "flat": (lambda path: write(path, mel__deviation=torch.zeros(16)), "never moves"),
     "makes infinity": (infinite, "infinite values; choose another checkpoint"),
+    "blares": (
+        lambda path: write(path, mel__mean=torch.full((16,), 3e38)),
+        "infinite values; choose another checkpoint",
+    ),
     "too short": (lambda path: write(path, replace(TINY, prefix=120)), "train longer ones"),
 }
 

@@ -25,6 +25,9 @@ def test_a_port_in_use_and_a_foreign_address_have_their_own_remedies() -> None:
             bind("127.0.0.1", other.getsockname()[1])
     with pytest.raises(ListenError, match="choose an address of this machine with --host"):
         bind("192.0.2.1", 0)  # RFC 5737: nobody's
+    for name in ("a..b", "a" * 64):
+        with pytest.raises(ListenError, match="no name of a machine"):
+            bind(name, 0)
 
 
 async def test_who_has_vanished_gives_their_place_back(monkeypatch: pytest.MonkeyPatch) -> None:

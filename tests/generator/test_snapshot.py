@@ -134,6 +134,18 @@ def another_engine(config: ModelConfig) -> Engine:
     return engine
 
 
+def test_a_state_from_between_two_kinds_of_mel_goes_on_to_the_bit() -> None:
+    """The new model's window was given up, and its Mel knows nothing yet of what is heard."""
+    config = replace(TINY, mel=replace(TINY.mel, n_fft=2 * TINY.mel.n_fft))
+    engines = [tiny_engine()]
+    stream = Stream(engines[0], 5, TOWN, newest=lambda: engines[-1])
+    windows(3)(stream)
+    engines.append(another_engine(config))
+    stream._take_newest()
+    assert stream.engine is engines[-1]
+    same_from_here(stream, Player(another_engine(config)))
+
+
 def test_another_model_goes_on_in_the_same_bar_of_the_same_piece_at_the_same_volume() -> None:
     stream = Stream(tiny_engine(), 5, TOWN, 1.0, 300, origin=7, home=3)
     for play in HISTORIES["on a bridge"]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
-from bot.jitter_buffer import JitterBuffer
+from bot.jitter_buffer import RESUME_FRAMES, JitterBuffer
 from generator.protocol import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_RATE
 
 RUN = """async steps => {
@@ -51,9 +51,7 @@ def script(rng: random.Random) -> list[list[Any]]:
     return steps
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_it_decides_as_the_bots_does(modules: Page, seed: int) -> None:
-    steps = script(random.Random(seed))  # noqa: S311 - what happens when
+def decided_by_the_bots(steps: list[list[Any]]) -> tuple[list[list[Any]], JitterBuffer]:
     buffer = JitterBuffer()
     decided = []
     for what, place in steps:
@@ -64,8 +62,26 @@ def test_it_decides_as_the_bots_does(modules: Page, seed: int) -> None:
         else:
             buffer.next()
             decided.append([buffer.playhead, buffer.holding, buffer.counts.held])
+    return decided, buffer
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_it_decides_as_the_bots_does(modules: Page, seed: int) -> None:
+    steps = script(random.Random(seed))  # noqa: S311 - what happens when
+    decided, buffer = decided_by_the_bots(steps)
     assert modules.evaluate(RUN, steps)["decided"] == decided
     assert buffer.counts.held > 0
+
+
+@pytest.mark.parametrize("came", [5, 15, *range(24, 37), 60])
+def test_an_outage_may_come_as_soon_as_it_likes(modules: Page, came: int) -> None:
+    """When little was heard there is little to extend."""
+    steps: list[list[Any]] = [["stream", 0], *(["put", place] for place in range(came)), *([["next", 0]] * 200)]
+    steps += [["put", place] for place in range(came, came + 50)]
+    steps += [["next", 0]] * 40
+    decided, buffer = decided_by_the_bots(steps)
+    assert modules.evaluate(RUN, steps)["decided"] == decided
+    assert buffer.playhead == (came if came >= RESUME_FRAMES else 0) + 40
 
 
 def test_an_outage_is_neither_a_click_nor_a_hole(modules: Page) -> None:

@@ -376,7 +376,7 @@ def test_interrupted_and_resumed(repository: Repository, tmp_path: Path) -> None
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert said.decode().strip().endswith("run the same command again to continue where it stopped")
+    assert said.decode().strip().endswith("run the same command again, which goes on from what is finished")
     assert b"Traceback" not in said
     (repository.folder / "game-data.hangs").unlink()
     assert run(repository, into) == Fetched(3, 2, ())

@@ -164,6 +164,21 @@ def test_real_against_real_is_about_nothing() -> None:
         assert plain(kind(shifted, reference), shifted, reference) > found.high
 
 
+def test_moods_of_one_recording_each_have_halves_too() -> None:
+    rng = np.random.default_rng(11)
+    reference = music(rng, 4)
+    mood_of = {track: f"mood {index}" for index, track in enumerate(reference.tracks)}
+    found = floor(KernelDistance(reference, reference), reference, mood_of, rng)
+    assert np.isfinite([found.value, found.low, found.high]).all()
+
+
+def test_three_recordings_have_no_halves() -> None:
+    rng = np.random.default_rng(12)
+    reference = music(rng, 3)
+    with pytest.raises(EvaluationError, match="four recordings"):
+        floor(KernelDistance(reference, reference), reference, dict.fromkeys(reference.tracks, "sad"), rng)
+
+
 def test_halves_hold_half_of_every_mood() -> None:
     moods = {"sad": 2, "town": 5, "epic": 8}
     names = [mood for mood, tracks in moods.items() for _ in range(tracks)]

@@ -8,6 +8,7 @@ import soundfile
 
 from generator.moods import Mood
 from training.__main__ import main
+from training.errors import EvaluationError
 from training.evaluation.sources import excerpts_of, files_in, from_files, recorded
 from training.manifest import CLIP_SAMPLES, SAMPLE_RATE, Manifest, Track, shard_path
 
@@ -41,6 +42,13 @@ def test_a_folder_without_sound_says_what_to_put_there(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("la")
     with pytest.raises(Exception, match=r"holds no sound: put \.flac"):
         files_in(tmp_path)
+
+
+def test_a_file_that_is_no_sound_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", 12)
+    (tmp_path / "b.mp3").write_bytes(b"la" * 500)
+    with pytest.raises(EvaluationError, match=r"b\.mp3: .*; mend it or take it out of the folder"):
+        list(from_files(tmp_path, files_in(tmp_path)))
 
 
 def test_files_are_cut_and_know_their_mood(tmp_path: Path) -> None:

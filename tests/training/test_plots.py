@@ -95,6 +95,18 @@ def test_each_mood_is_drawn_beside_a_recording(prepared: Path, tmp_path: Path, r
         assert varied[2].all()
 
 
+def test_a_model_of_other_music_is_drawn_from_what_it_was_trained_on(tmp_path: Path) -> None:
+    """The cache that training made serves."""
+    other = prepare_small(tmp_path / "other", moods=("town",))
+    train(BARD_RUN, other, tmp_path / "first", Bounds(steps=1))
+    checkpoint = load_checkpoint(tmp_path / "first" / "model.safetensors")
+    prepared = prepare_small(tmp_path / "prepared")
+    train(BARD_RUN, prepared, tmp_path / "run", Bounds(steps=1), start=checkpoint)
+    (cache,) = (path.name for path in prepared.glob("mel-*"))
+    draw_samples(tmp_path / "run", prepared)
+    assert [path.name for path in prepared.glob("mel-*")] == [cache]
+
+
 def test_infinite_samples_are_drawn_and_named_not_raised(prepared: Path, tmp_path: Path) -> None:
     train(BARD_RUN, prepared, tmp_path, Bounds(steps=1))
     made = load_checkpoint(tmp_path / "model.safetensors")

@@ -243,6 +243,48 @@ def test_a_file_that_may_not_be_read_is_skipped(tmp_path: Path, monkeypatch: pyt
     assert len(result.manifest.tracks) == 1
 
 
+def test_what_can_not_be_read_today_is_not_decoded_again_tomorrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "away", "gone"):
+        wav(tmp_path / "music" / "sad" / f"{name}.wav", (10, 0.1 + len(name) / 100))
+    whole = prepare(tmp_path / "music", tmp_path / "out").manifest
+    (tmp_path / "music" / "sad" / "gone.wav").unlink()
+    real, away = Path.open, tmp_path / "music" / "sad" / "away.wav"
+
+    def fail(self: Path, *args: Any, **kwargs: Any) -> Any:
+        if self == away:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        return real(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        result = prepare(tmp_path / "music", tmp_path / "out")
+    assert [track.source for track in result.manifest.tracks] == ["sad/a.wav"]
+    assert "1 shards of recordings that are gone or changed were removed" in result.notes
+    again = prepare(tmp_path / "music", tmp_path / "out")
+    assert again.decoded == 0
+    assert again.manifest.tracks == whole.tracks[:2]
+
+
+def test_another_folders_clips_are_not_thrown_away(tmp_path: Path) -> None:
+    wav(tmp_path / "music" / "sad" / "a.wav", (10, 0.1))
+    wav(tmp_path / "other" / "sad" / "b.wav", (10, 0.1))
+    before = prepare(tmp_path / "music", tmp_path / "out").manifest
+    with pytest.raises(StorageError, match=r"holds clips of other recordings.*another --out"):
+        prepare(tmp_path / "other", tmp_path / "out")
+    assert load_manifest(tmp_path / "out") == before
+    assert prepare(tmp_path / "music", tmp_path / "out").decoded == 0
+
+
+def test_a_table_that_names_what_is_not_there_is_told(tmp_path: Path) -> None:
+    wav(tmp_path / "music" / "sad" / "a.wav", (10, 0.1))
+    rows = ["sad/A.wav", *(f"sad/{number}.wav" for number in range(6)), "sad/a.wav"]
+    (tmp_path / "music" / "tracks.csv").write_text("\n".join(["file", *rows]))
+    (note,) = (note for note in prepare(tmp_path / "music", tmp_path / "out").notes if "tracks.csv" in note)
+    assert note.endswith("no recording here: sad/0.wav, sad/1.wav, sad/2.wav, sad/3.wav, sad/4.wav and 2 more")
+
+
 @pytest.mark.parametrize(
     ("code", "says"), [(errno.ENOSPC, "full; make room"), (errno.EROFS, "choose another folder with --out")]
 )
@@ -367,7 +409,7 @@ def test_killed_in_the_middle_and_resumed(tmp_path: Path, number: signal.Signals
     _, said = process.communicate(timeout=30)
     assert process.returncode == status
     if number is not signal.SIGKILL:
-        assert said.decode().strip().endswith("run the same command again to continue where it stopped")
+        assert said.decode().strip().endswith("run the same command again, which goes on from what is finished")
         assert b"Traceback" not in said
         assert not list((out / "shards").glob("*.tmp"))
     assert not (out / MANIFEST_NAME).exists()

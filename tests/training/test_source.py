@@ -146,12 +146,16 @@ def test_labels(tmp_path: Path) -> None:
     assert read_labels(tmp_path) == {"sad/a.ogg": Label("validation", 0.3, "CC0-1.0"), "sad/b.ogg": Label()}
     assert not read_labels(tmp_path)["sad/a.ogg"].sure
     assert read_labels(tmp_path)["sad/b.ogg"].sure
+    table.write_text("file\nsad/a.ogg\n", encoding="utf-8-sig")  # as Excel writes it
+    assert list(read_labels(tmp_path)) == ["sad/a.ogg"]
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("name,split\na,train\n", "no column 'file'"),
+        ("mood,file\nsad\n", "a row names no file"),
+        ("file,mood\n,sad\n", "a row names no file"),
         ("file,split\nsad/a.ogg,test\n", "must be train, validation or empty"),
         ("file,confidence\nsad/a.ogg,1.5\n", "from 0 to 1"),
         ("file,confidence\nsad/a.ogg,high\n", "from 0 to 1"),

@@ -156,6 +156,10 @@ def test_guidance_is_distilled_into_one_pass(
     assert (
         f"--base: a difference is written beside its base; give an --out in {first.parent}" in capsys.readouterr().err
     )
+    whole = first.read_bytes()
+    assert main(["export", str(distilled.parent), "--base", str(first), "--out", str(first)]) == 2
+    assert "a difference can't take its base's place" in capsys.readouterr().err
+    assert first.read_bytes() == whole
     assert main(["train", str(prepared), "--distil", str(distilled), "--steps", "3"]) == 2
     assert "--distil takes a model of bard's kind that takes two passes" in capsys.readouterr().err
 
@@ -297,7 +301,7 @@ def test_a_signal_saves_every_finished_step(prepared: Path, tmp_path: Path, numb
     assert time.monotonic() - asked < 10
     assert child.returncode == status
     assert said.strip().splitlines()[-1] == (
-        "bardcast-train: interrupted; run the same command again to continue where it stopped"
+        "bardcast-train: interrupted; run the same command again, which goes on from what is finished"
     )
     assert "Traceback" not in said
     found = load_state(folder)

@@ -189,12 +189,18 @@ def floor(
         mood_of: by track; the tracks of every mood are halved.
         rng: draws the halves.
         splits: how many.
+
+    Raises:
+        EvaluationError: there are fewer than four recordings, two for either half.
     """
+    if len(reference.tracks) < 4:
+        raise EvaluationError("halves of real music need four recordings or more that are held out; give more music")
     moods = np.array([mood_of[track] for track in reference.tracks])
-    measured = []
-    for _ in range(splits):
+    measured: list[float] = []
+    while len(measured) < splits:
         half = _half(moods, rng)
-        measured.append(distance(half, 1 - half))
+        if min(half.sum(), (1 - half).sum()) > 1:  # moods of one recording each may all fall to one side
+            measured.append(distance(half, 1 - half))
     return Estimate(float(np.mean(measured)), *quantiles(np.array(measured)))
 
 

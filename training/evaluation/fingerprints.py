@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.manifest import SAMPLE_RATE, Manifest, Track
-from training.storage import writing_to
+from training.storage import save_array, writing_to
 
 FORMAT: Final = 1  #: another as soon as a fingerprint is computed otherwise
 BANDS: Final = 84
@@ -75,7 +75,7 @@ def load_library(manifest: Manifest) -> Library:
             partial = path.with_name(f".{path.name}.{os.getpid()}.part")
             try:
                 with partial.open("wb") as file:
-                    np.save(file, pitches)
+                    save_array(file, pitches)
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)

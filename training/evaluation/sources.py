@@ -13,7 +13,7 @@ from generator.protocol import CHANNELS, FRAME_SAMPLES, MAX_SEED, Controls
 from generator.stream import Chunk, Stream
 from training.data import TARGET_RMS
 from training.decode import Decoder
-from training.errors import EvaluationError
+from training.errors import DecodeError, EvaluationError
 from training.evaluation.excerpts import EXCERPT_SECONDS, Excerpt, Sound
 from training.manifest import CLIP_SAMPLES, CLIP_SECONDS, SAMPLE_RATE, Manifest, Split, Track
 from training.source import SUFFIXES
@@ -119,23 +119,30 @@ def from_files(folder: Path, files: list[Path]) -> Iterator[Excerpt]:
     Its mood is named by the folder that it lies in, or by how its name begins, as ``fight-7-0.wav``.
 
     Raises:
-        DecodeError: a file can't be decoded.
+        EvaluationError: a file can't be decoded.
     """
     for path in files:
         name = path.relative_to(folder).as_posix()
-        mood = next((mood for mood in MOODS if path.parent.name == mood or path.stem.split("-")[0] == mood), None)
-        with Decoder(path) as pieces:
-            rest, start = b"", 0
-            for piece in pieces:
-                rest += piece
-                while len(rest) >= 2 * EXCERPT_SAMPLES:
-                    yield Excerpt(_sound(rest[: 2 * EXCERPT_SAMPLES]), mood, name, start / SAMPLE_RATE)
-                    rest, start = rest[2 * EXCERPT_SAMPLES :], start + EXCERPT_SAMPLES
-        if len(rest) >= 2 * CLIP_SAMPLES:
-            yield Excerpt(_sound(rest), mood, name, start / SAMPLE_RATE)
-        elif start == 0:  # shorter than a clip: held out to one by silence
-            short = _sound(rest)
-            yield Excerpt(np.pad(short, (0, CLIP_SAMPLES - len(short))), mood, name)
+        try:
+            yield from _excerpts(path, name)
+        except DecodeError as error:
+            raise EvaluationError(f"{name}: {error}; mend it or take it out of the folder") from error
+
+
+def _excerpts(path: Path, name: str) -> Iterator[Excerpt]:
+    mood = next((mood for mood in MOODS if path.parent.name == mood or path.stem.split("-")[0] == mood), None)
+    with Decoder(path) as pieces:
+        rest, start = b"", 0
+        for piece in pieces:
+            rest += piece
+            while len(rest) >= 2 * EXCERPT_SAMPLES:
+                yield Excerpt(_sound(rest[: 2 * EXCERPT_SAMPLES]), mood, name, start / SAMPLE_RATE)
+                rest, start = rest[2 * EXCERPT_SAMPLES :], start + EXCERPT_SAMPLES
+    if len(rest) >= 2 * CLIP_SAMPLES:
+        yield Excerpt(_sound(rest), mood, name, start / SAMPLE_RATE)
+    elif start == 0:  # shorter than a clip: held out to one by silence
+        short = _sound(rest)
+        yield Excerpt(np.pad(short, (0, CLIP_SAMPLES - len(short))), mood, name)
 
 
 def _sound(pcm: bytes) -> Sound:
