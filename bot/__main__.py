@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
     options = _parser().parse_args(arguments)
     # What is exported goes before what the file says, as python-dotenv's own load_dotenv has it.
-    env = {**dotenv_values(find_dotenv(usecwd=True)), **os.environ}
     redact = Redactor()
     try:
+        env = {**_dotenv(), **os.environ}
         settings = load_settings(env)
         redact.hide(settings.discord_token)
         redact.hide(settings.generator_token)
@@ -43,6 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, SettingsError) else FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _dotenv() -> dict[str, str | None]:
+    path = find_dotenv(usecwd=True)
+    try:
+        return dotenv_values(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"can't read {path} ({error}); save it as UTF-8, or remove it") from None
 
 
 def _run(settings: Settings, redact: Redactor) -> int:

@@ -10,6 +10,7 @@ import discord
 from bot.errors import BotError
 from bot.localisation import Sentence, language_of, say
 from bot.logs import about
+from bot.unreachable import UNREACHABLE
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ async def _respond(interaction: Interaction, answer: Callable[[], Awaitable[Answ
     try:
         async with asyncio.timeout(DEFER_SECONDS):  # discord.py tries for half a minute, and the music would wait
             await interaction.response.defer(ephemeral=True, thinking=not quiet)
-    except (discord.DiscordException, OSError) as error:
+    except UNREACHABLE as error:
         # Too late, or lost on the way. Nobody will see the answer, but the wish is plain.
         log.warning("an interaction could not be deferred: %s", error)
     told: Answer
@@ -62,7 +63,7 @@ async def tell(interaction: Interaction, answer: Answer) -> None:
             await interaction.followup.send(embed=answer, ephemeral=True)
         else:
             await interaction.followup.send(say(answer, reader(interaction)), ephemeral=True)
-    except (discord.DiscordException, OSError) as error:
+    except UNREACHABLE as error:
         log.warning("an answer could not be sent: %s", error)
 
 

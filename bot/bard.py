@@ -12,7 +12,6 @@ import discord
 from discord import app_commands
 
 from bot.attendance import Patience
-from bot.backoff import Backoff
 from bot.client import Endpoint, Wish
 from bot.engagement import Engagement
 from bot.errors import VoiceError
@@ -22,6 +21,7 @@ from bot.settings import Settings
 from bot.store import GuildSettings, PanelPlace, Playing, Store
 from bot.table import Table
 from bot.translator import CatalogTranslator
+from bot.unreachable import UNREACHABLE
 from bot.voice import Channel, be_absent
 from generator.protocol import MAX_SEED, Controls, Transition
 
@@ -255,7 +255,6 @@ class Bard(discord.Client):
                 changed=lambda: self._tell_listeners(guild),
                 settle=lambda: self._errand(self._engagement(guild).settle()),
                 clock=asyncio.get_running_loop(),
-                backoff=Backoff(self._rng, first=1.0, most=60.0),
             )
         return self._engagements[guild]
 
@@ -284,7 +283,7 @@ class Bard(discord.Client):
     async def _vanish(self, guild: int) -> None:
         home = self.get_guild(guild)
         if home is not None and not home.unavailable:
-            with contextlib.suppress(discord.DiscordException, OSError):  # then when the gateway is back
+            with contextlib.suppress(*UNREACHABLE):  # then when the gateway is back
                 await be_absent(home)
 
     def _volume(self, guild: int) -> int:
@@ -323,7 +322,7 @@ class Bard(discord.Client):
             try:
                 await asked.followup.send(sentence.to(language_of(asked.locale.value)), ephemeral=True)
                 return
-            except discord.DiscordException as error:
+            except UNREACHABLE as error:
                 log.warning("the GM could not be told: %s", error)
         log.warning("nobody could be told: %s", sentence)
 

@@ -43,12 +43,9 @@ HEARTBEAT_SECONDS: Final = 10.0
 STALLED_SECONDS: Final = 30.0  #: without a word from a server that owes us frames
 STEADY_SECONDS: Final = 5.0  #: a connection that lived so long with music was no failed attempt
 FATAL_BACKOFF_SECONDS: Final = 5.0  #: what a person has to mend is not mended by haste
-
 UNAUTHORISED: Final = "unauthorised"
-#: Problems that say nothing about the state with which a stream was opened.
-_DOORS: Final = frozenset({UNAUTHORISED, "full"})
-#: HTTP statuses with which a server turns the handshake down for want of the right token.
-_REFUSALS: Final = (401, 403)
+_DOORS: Final = frozenset({UNAUTHORISED, "full"})  #: problems that say nothing of the state that a stream began with
+_REFUSALS: Final = (401, 403)  #: HTTP statuses of a handshake without the right token
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +216,12 @@ class GeneratorClient:
                 except GeneratorError as error:
                     reason = str(error)
                 except ProtocolError as error:
-                    reason = f"the music generator speaks another protocol than this bot: {error}"
+                    reason, self._snapshot = f"the music generator speaks another protocol than this bot: {error}", None
                 except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
                     reason = f"the music generator can't be reached: {str(error) or type(error).__name__}"
+                except Exception:  # a line that ends for ever would be heard by nobody
+                    log.exception("a stream's line stumbled")
+                    reason, self._snapshot = "the music generator sent what this bot does not understand", None
                 if self.connected and loop.time() - begun >= STEADY_SECONDS:
                     self._backoff.reset()
                     self._round.reset()

@@ -11,8 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from bot.attendance import Attendance, Clock, Patience, Presence, listeners
-from bot.backoff import Backoff
+from bot.attendance import Attendance, Clock, Patience, Presence, Timer, listeners
 from bot.client import Wish
 from bot.errors import NothingPlays, VoiceError
 from bot.localisation import Sentence
@@ -24,7 +23,8 @@ from generator.protocol import Controls, Transition
 
 log = logging.getLogger(__name__)
 
-RETURN_ATTEMPTS: Final = 6  #: to get back to a table after a restart, over about two minutes
+#: Seconds between attempts to get back to a table after a restart: two minutes. Then it is forgotten.
+RETURN_PAUSES: Final = (5.0, 10.0, 20.0, 35.0, 50.0)
 
 
 class Engagement:
@@ -43,7 +43,6 @@ class Engagement:
         changed: Callable[[], None],
         settle: Callable[[], None],
         clock: Clock,
-        backoff: Backoff,
     ) -> None:
         """An engagement without a table.
 
@@ -58,7 +57,6 @@ class Engagement:
             changed: called when what plays, or whether it does, is another.
             settle: called when :meth:`settle` should be, soon.
             clock: the time.
-            backoff: between attempts to return to a table.
         """
         self.table: Table | None = None
         self._guild = guild
@@ -71,8 +69,8 @@ class Engagement:
         self._changed = changed
         self._request_settle = settle
         self._clock = clock
-        self._backoff = backoff
-        self._attempts = 0
+        self._retries = 0
+        self._retry: Timer | None = None
         self._attendance: Attendance | None = None
         self._closed = False
         self._lock = asyncio.Lock()
@@ -101,7 +99,8 @@ class Engagement:
             wanted = _asked(before, goal.id, controls)
             music = title(controls)
             if table is None:
-                await self._open(goal, wanted)
+                table = await self._open(goal, wanted)
+                goal = table.channel or goal
                 await self._settle()
                 done = Sentence("Playing {music} in {channel}.", music=music, channel=goal.name)
                 return done, *self._patience_asked()
@@ -139,6 +138,8 @@ class Engagement:
             if self.table is not None:
                 self.table.set_mood(controls, transition)
             await self._settle()
+            if self.playing is None:  # that was the last attempt to return to it
+                raise NothingPlays
             music = title(controls)
             if wanted == before:
                 done = Sentence("That plays already: {music}.", music=music)
@@ -216,6 +217,8 @@ class Engagement:
         """Leaves the channel for good; what played is remembered."""
         async with self._lock:
             self._closed = True
+            if self._retry is not None:
+                self._retry.cancel()
             await self._leave()
 
     # How
@@ -243,28 +246,34 @@ class Engagement:
             if channel is None:
                 raise VoiceError("The channel is gone.")
             await self._open(check(channel), playing)
-        except VoiceError as error:
-            self._attempts += 1
-            log.warning("no way back to the table: %s", error)
-            if self._attempts >= RETURN_ATTEMPTS:
+        except Exception as error:  # whatever it is, nobody is there to try again
+            log.warning("no way back to the table: %s", error, exc_info=not isinstance(error, VoiceError))
+            if self._retry is not None:
+                return  # somebody has asked in between
+            if self._retries == len(RETURN_PAUSES):
                 log.warning("the table is forgotten")
                 self._want(None)
             else:
-                self._clock.call_at(self._clock.time() + self._backoff.next(), self._request_settle)
+                self._retry = self._clock.call_at(self._clock.time() + RETURN_PAUSES[self._retries], self._try_again)
+                self._retries += 1
         else:
             log.info("back in %s, which plays %s", channel, playing.controls.mood)
 
-    async def _open(self, channel: Channel, playing: Playing) -> None:
+    def _try_again(self) -> None:
+        self._retry = None
+        self._request_settle()
+
+    async def _open(self, channel: Channel, playing: Playing) -> Table:
         if self._closed:
             raise VoiceError("I am being restarted. Please ask me again in a minute.")
         table = self._hire(Wish(playing.controls, self._gain()))
         await table.join(channel)
         table.set_volume(self._gain())  # it may have been changed meanwhile
         self.table = table
-        self._attempts = 0
-        self._backoff.reset()
-        self._want(playing)
+        self._retries = 0
+        self._want(replace(playing, channel=(table.channel or channel).id))  # it may have been dragged on its way
         self._attend(Presence.HERE)
+        return table
 
     async def _leave(self) -> None:
         table, self.table = self.table, None

@@ -6,6 +6,7 @@ from enum import Enum
 import discord
 
 from bot.localisation import Sentence
+from bot.unreachable import UNREACHABLE
 
 log = logging.getLogger(__name__)
 
@@ -13,14 +14,17 @@ log = logging.getLogger(__name__)
 class Place(Enum):
     """Where the bot stands in its channel."""
 
-    SPEAKER = "it is heard; in an ordinary channel it always is"
+    SPEAKER = "it is heard"
     LISTED = "it is on the list of those who ask to speak"
     AUDIENCE = "nobody hears it"
 
 
 def place(channel: discord.VoiceChannel | discord.StageChannel) -> Place:
     """Where the bot stands now."""
-    state = channel.guild.me.voice if isinstance(channel, discord.StageChannel) else None
+    me = channel.guild.me
+    if not isinstance(channel, discord.StageChannel):
+        return Place.SPEAKER if channel.permissions_for(me).speak else Place.AUDIENCE
+    state = me.voice
     if state is None or not state.suppress:
         return Place.SPEAKER
     return Place.LISTED if state.requested_to_speak_at is not None else Place.AUDIENCE
@@ -31,13 +35,17 @@ class Floor:
 
     def __init__(self) -> None:
         self._before: Place | None = None
+        self._forbidden = False
 
     async def follow(self, channel: discord.VoiceChannel | discord.StageChannel) -> Sentence | None:
         """Asks for the floor if need be; a sentence for the GM if there is something to say."""
         before, self._before = self._before, place(channel)
-        if self._before is not Place.AUDIENCE or not isinstance(channel, discord.StageChannel):
+        if self._before is not Place.AUDIENCE:
             return None
-        if before is None:
+        if not isinstance(channel, discord.StageChannel):
+            return forbidden(channel, Sentence("Speak"))
+        could, self._forbidden = not self._forbidden, not may_ask(channel)
+        if before is None or not (could or self._forbidden):  # it may now
             return await _ask(channel)
         if before is Place.LISTED:
             return Sentence(
@@ -50,6 +58,21 @@ class Floor:
                 channel=channel.name,
             )
         return None
+
+
+def may_ask(channel: discord.StageChannel) -> bool:
+    """Whether the bot may go onto a stage, or ask to."""
+    allowed = channel.permissions_for(channel.guild.me)
+    return allowed.request_to_speak or allowed.mute_members
+
+
+def forbidden(channel: discord.VoiceChannel | discord.StageChannel, *permissions: Sentence) -> Sentence:
+    """What the bot lacks to play there."""
+    return Sentence(
+        "I may not play in {channel}: give my role the permission {permissions} there, then try again.",
+        channel=channel.name,
+        permissions=permissions,
+    )
 
 
 async def _ask(channel: discord.StageChannel) -> Sentence | None:
@@ -66,7 +89,7 @@ async def _ask(channel: discord.StageChannel) -> Sentence | None:
                 "{channel} is a stage, so I have asked to speak there. Let me, and the music plays.",
                 channel=channel.name,
             )
-    except discord.DiscordException as error:
+    except UNREACHABLE as error:
         log.warning("asking to speak in %s failed: %s", channel, error)
     return Sentence(
         "I may not speak on the stage {channel}: invite me to speak, or give my role Request to Speak there.",

@@ -17,6 +17,7 @@ from bot.logs import about
 from bot.permissions import require_member
 from bot.store import PanelPlace
 from bot.thumbnail import SECONDS, thumbnail
+from bot.unreachable import UNREACHABLE
 from generator.moods import COLOURS
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class PanelMessages:
             log.info("the panel was deleted")
             if self._bard.panel(guild) == place:
                 await self._bard.set_panel(guild, None)
-        except (discord.DiscordException, OSError) as error:
+        except UNREACHABLE as error:
             log.warning("the panel could not be brought up to date: %s", error)
             return False
         return True
@@ -105,7 +106,7 @@ class PanelMessages:
     async def _delete(self, place: PanelPlace) -> None:
         try:
             await self._message(place).delete()
-        except (discord.DiscordException, OSError) as error:
+        except UNREACHABLE as error:
             log.info("an earlier panel could not be deleted: %s", error)
 
     def _message(self, place: PanelPlace) -> discord.PartialMessage:

@@ -18,6 +18,7 @@ from bot.generator_process import GeneratorProcess, serve_command
 from bot.redaction import Redactor
 from bot.settings import Settings
 from bot.store import Store
+from bot.unreachable import UNREACHABLE
 from bot.watch import watched
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ async def _serve(bard: Bard, token: str) -> None:
         ) from None
     except discord.PrivilegedIntentsRequired as error:
         raise BotError(f"Discord refuses the bot's intents: {error}") from None
-    except (discord.DiscordException, OSError) as error:
+    except UNREACHABLE as error:
         raise BotError(f"Discord can't be reached: {error}") from None
 
 

@@ -21,7 +21,8 @@ from bot.floor import Floor, Place, place
 from bot.handshake import Handshake
 from bot.localisation import Sentence
 from bot.playout import Playout
-from bot.voice import Channel, HopelessVoiceError, check, connect, leave, refusal
+from bot.unreachable import UNREACHABLE
+from bot.voice import Channel, HopelessVoiceError, MovedError, check, connect, deleted, dismissal, leave, refusal
 from bot.voice_connection import TableVoice, gateway_open
 from generator.protocol import FRAME_SECONDS
 
@@ -110,6 +111,8 @@ class Supervisor:
             except VoiceError as error:
                 if attempt == JOIN_ATTEMPTS or isinstance(error, HopelessVoiceError):
                     raise
+                if isinstance(error, MovedError):
+                    self.channel = channel = error.channel
                 log.warning("joining %s, attempt %d: %s", channel, attempt, error)
             await asyncio.sleep(attempt * self._rng.uniform(0.8, 1.2))
         self._task = asyncio.create_task(self._run(), name="supervisor")
@@ -219,7 +222,7 @@ class Supervisor:
         if self._move_asked is None:
             self._move_asked = self._clock()
             # As if dragged there by a person: the connection follows, and nobody sees the bot leave.
-            with contextlib.suppress(OSError):  # the gateway is away
+            with contextlib.suppress(*UNREACHABLE):  # the gateway is away
                 await self.channel.guild.change_voice_state(channel=self.channel, self_deaf=True)
         elif self._clock() - self._move_asked > _MOVE_SECONDS:
             log.warning("no way from %s to %s: leaving, to join there", voice.channel, self.channel)
@@ -261,6 +264,7 @@ class Supervisor:
         """Leaves."""
         voice, self._voice = self._voice, None
         if voice is not None:
+            self._lost_at = self._clock() if self._lost_at is None else self._lost_at
             await leave(voice)
             self._sent += voice.sent
 
@@ -272,7 +276,6 @@ class Supervisor:
             now = self._clock()
             if now - self._connected_at >= STEADY_SECONDS:
                 self._attempts = 0
-            self._lost_at = now if self._lost_at is None else self._lost_at
             self._schedule()
             await self._drop()
             reason = refusal(self.channel.name, voice.close_code)
@@ -285,7 +288,7 @@ class Supervisor:
             return None  # the gateway is away; and when its session was lost, the guilds come back one by one
         channel = guild.get_channel(self.channel.id)
         if not isinstance(channel, Channel):
-            return _deleted(self.channel)
+            return deleted(self.channel)
         self.channel = channel
         self._attempts += 1
         try:
@@ -293,6 +296,8 @@ class Supervisor:
         except HopelessVoiceError as error:
             return error.sentence
         except VoiceError as error:
+            if isinstance(error, MovedError):
+                self.channel = error.channel
             self._schedule()
             log.warning("no way back into %s, attempt %d: %s", channel, self._attempts, error)
             if self._lost_at is not None and self._clock() - self._lost_at > NOTICE_SECONDS:
@@ -317,10 +322,8 @@ class Supervisor:
         assert self.channel is not None  # noqa: S101 - it was joined
         guild = self._guild
         if guild is not None and guild.get_channel(self.channel.id) is None:
-            return _deleted(self.channel)
-        return Sentence(
-            "Somebody disconnected me from {channel}, so I stay away until I am asked again.", channel=self.channel.name
-        )
+            return deleted(self.channel)
+        return dismissal(self.channel)
 
     def _schedule(self) -> None:
         pause = REJOIN_PAUSES[min(self._attempts, len(REJOIN_PAUSES) - 1)]
@@ -337,10 +340,6 @@ class Supervisor:
         if self._due_since is not None:
             self._due_seconds += now - self._due_since
         self._due_since = now if due else None
-
-
-def _deleted(channel: Channel) -> Sentence:
-    return Sentence("The channel {channel} was deleted, so I have left.", channel=channel.name)
 
 
 def _ring(loop: asyncio.AbstractEventLoop, silent: asyncio.Event, news: asyncio.Event, _: Exception | None) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from textwrap import shorten
 from typing import Final
 
 from bot.client import Away, ClientEvent, Connected, Endpoint, GeneratorClient, Wish
@@ -21,6 +22,7 @@ from generator.protocol import FRAME_SECONDS, Controls, MoodLands, Opened, Trans
 log = logging.getLogger(__name__)
 
 NOTICE_SECONDS: Final = 3.0  #: an outage of the generator's shorter than this is nobody's business
+REASON_LETTERS: Final = 300  #: of what the generator says of itself, in a message that Discord limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ class Table:
                 await self._supervisor.join(channel)
             except BaseException:
                 await self._client.close()
+                if self._outage is not None:
+                    self._outage.cancel()
                 raise
             self._pump = asyncio.create_task(self._playout.pump(), name="pump")
 
@@ -255,4 +259,4 @@ class Table:
             if self._buffer.started
             else "The music generator is away; there is no music until it is back, and then {mood} plays. ({reason})"
         )
-        self._notice(Sentence(held, mood=Sentence(mood), reason=reason))
+        self._notice(Sentence(held, mood=Sentence(mood), reason=shorten(reason, REASON_LETTERS)))

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
+import aiohttp
 import discord
 
 from bot.errors import VoiceError
+from bot.floor import forbidden
 from bot.localisation import Sentence
+from bot.unreachable import UNREACHABLE
 from bot.voice_connection import TableVoice
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,18 @@ class HopelessVoiceError(VoiceError):
     """A voice channel that can't be joined before somebody has mended something."""
 
 
+class MovedError(VoiceError):
+    """Discord had other plans while the bot was joining.
+
+    Attributes:
+        channel: where the bot is to be now.
+    """
+
+    def __init__(self, asked: Channel, channel: Channel) -> None:
+        super().__init__("Discord refused the voice connection to {channel}. Please try again.", channel=asked.name)
+        self.channel = channel
+
+
 def check(channel: Channel) -> Channel:
     """The channel, if the bot can play there.
 
@@ -44,11 +58,8 @@ def check(channel: Channel) -> Channel:
     else:
         needed[Sentence("Speak")] = allowed.speak
     if missing := tuple(name for name, granted in needed.items() if not granted):
-        raise VoiceError(
-            "I may not play in {channel}: give my role the permission {permissions} there, then try again.",
-            channel=channel.name,
-            permissions=missing,
-        )
+        lacking = forbidden(channel, *missing)
+        raise VoiceError(lacking.text, **lacking.facts)
     # A full channel sends no event at all, so asking would only time out. With Move Members one gets in regardless.
     others = channel.voice_states.keys() - {channel.guild.me.id}
     # Where the bot is seen but plays no more, it has to leave first (see connect), and does not keep its place.
@@ -69,28 +80,64 @@ async def connect(channel: Channel, changed: Callable[[], None]) -> TableVoice:
         changed: called when something about the connection has.
 
     Raises:
+        HopelessVoiceError: nor will it, or somebody has shown the bot out meanwhile.
+        MovedError: somebody dragged it elsewhere meanwhile, or the channel's server was changed.
         VoiceError: Discord did not let the bot in.
     """
+    made: list[TableVoice] = []
+
+    def make(client: discord.Client, where: discord.abc.Connectable) -> TableVoice:
+        made.append(TableVoice(client, where, changed=changed))
+        return made[-1]
+
+    try:
+        return await _connected(channel, make)
+    except VoiceError:
+        if made and made[-1].dismissed:
+            raise HopelessVoiceError(dismissal(channel).text, channel=channel.name) from None
+        raise
+
+
+def dismissal(channel: Channel) -> Sentence:
+    """Why the bot stays away from a channel that it was shown out of."""
+    return Sentence(
+        "Somebody disconnected me from {channel}, so I stay away until I am asked again.", channel=channel.name
+    )
+
+
+def deleted(channel: Channel) -> Sentence:
+    """Why the bot has left a channel that is no more."""
+    return Sentence("The channel {channel} was deleted, so I have left.", channel=channel.name)
+
+
+async def _connected(
+    channel: Channel, make: Callable[[discord.Client, discord.abc.Connectable], TableVoice]
+) -> TableVoice:
     # A client left over from a session that could not be resumed would, 30 s later, throw the new one out.
     if channel.guild.voice_client is not None:
         await leave(channel.guild.voice_client)
     elif channel.guild.me.voice is not None:
         # What a process that was killed left behind. To join the channel in which one is seen already changes nothing.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*UNREACHABLE):
             await channel.guild.change_voice_state(channel=None)
     try:
         await be_absent(channel.guild)
         return await channel.connect(
             # All that follows a failure is for the supervisor to decide, so discord.py is to try once.
-            cls=partial(TableVoice, changed=changed),
+            cls=make,
             timeout=CONNECT_SECONDS,
             reconnect=False,
             self_deaf=True,
         )
     except asyncio.CancelledError:
+        here = channel.guild.me.voice and channel.guild.me.voice.channel
         if channel.guild.voice_client is not None:  # Discord was asked, and may have let the bot in
             await leave(channel.guild.voice_client)
-        raise
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # So discord.py puts a handshake down when news of another channel, or of another server, comes in between.
+        raise MovedError(channel, here if isinstance(here, Channel) else channel) from None
     except TimeoutError:
         raise VoiceError(
             "Discord did not let me into {channel} within {seconds} seconds. Please try again.",
@@ -105,7 +152,7 @@ async def connect(channel: Channel, changed: Callable[[], None]) -> TableVoice:
             "install it: pip install davey PyNaCl",
             reason=error,
         ) from None
-    except OSError as error:
+    except (OSError, aiohttp.ClientError) as error:
         log.warning("joining %s failed: %s", channel, error)
         raise VoiceError("Discord can't be reached at the moment. Please try again soon.") from None
     except discord.DiscordException as error:
@@ -139,7 +186,7 @@ async def leave(voice: discord.VoiceProtocol) -> None:
     try:
         async with asyncio.timeout(_LEAVE_SECONDS):
             await voice.disconnect(force=True)
-    except (TimeoutError, discord.DiscordException, OSError) as error:
+    except (TimeoutError, *UNREACHABLE) as error:
         log.warning("leaving a voice channel: %s", error)
 
 

@@ -18,6 +18,7 @@ ear without waiting for the buffer to drain, and the splice (already cross-faded
 import base64
 import binascii
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -207,6 +208,10 @@ class Opened:
     model: str
     continues: bool = False
 
+    def __post_init__(self) -> None:
+        _need_type("model", self.model, str)
+        _need_type("continues", self.continues, bool)
+
 
 @dataclass(frozen=True, slots=True)
 class MoodLands:
@@ -217,6 +222,10 @@ class MoodLands:
     intensity: int
     frame: int
     blend: Mood | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.controls
+        _need_int("frame", self.frame, 0, MAX_FRAME_INDEX)
 
     @property
     def controls(self) -> Controls:
@@ -277,6 +286,10 @@ class Snapshot:
     frame: int
     state: str
 
+    def __post_init__(self) -> None:
+        _need_int("frame", self.frame, 0, MAX_FRAME_INDEX)
+        decode_state(self.state)
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -285,6 +298,11 @@ class Pace:
     type: ClassVar[str] = "pace"
     audio_seconds: float
     compute_seconds: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("audio_seconds", self.audio_seconds), ("compute_seconds", self.compute_seconds)):
+            if type(value) not in (int, float) or not 0 <= value < math.inf:
+                raise ProtocolError(f"{name} is a number from 0 on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +313,11 @@ class Problem:
     code: str
     message: str
     fatal: bool = False
+
+    def __post_init__(self) -> None:
+        _need_type("code", self.code, str)
+        _need_type("message", self.message, str)
+        _need_type("fatal", self.fatal, bool)
 
 
 ClientMessage = Open | SetMood | SetVolume | Playhead
@@ -398,6 +421,11 @@ def _decode(text: str, kinds: Mapping[str, type[T]]) -> T:
 def _need_int(name: str, value: object, low: int, high: int) -> None:
     if type(value) is not int or not low <= value <= high:
         raise ProtocolError(f"{name} is a whole number from {low} to {high}")
+
+
+def _need_type(name: str, value: object, kind: type) -> None:
+    if type(value) is not kind:
+        raise ProtocolError(f"{name} is {'true or false' if kind is bool else 'a text'}")
 
 
 def _need_gain(value: object) -> None:

@@ -195,6 +195,18 @@ async def test_a_server_that_falls_silent_is_left(fake: FakeGenerator, ear: Ear)
         await client.close()
 
 
+async def test_what_nobody_foresaw_is_a_line_that_broke(
+    client: GeneratorClient, ear: Ear, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await until(lambda: ear.buffer.ready == AHEAD_FRAMES)
+    with monkeypatch.context() as patch:
+        patch.setattr("bot.client.unpack_frame", lambda _: 1 / 0)
+        play(client, ear, 50)
+        await until(lambda: any(isinstance(event, Away) for event in ear.events))
+    await until(lambda: client.connected)
+    assert "does not understand" in next(event.reason for event in ear.events if isinstance(event, Away))
+
+
 @pytest.mark.parametrize(("token", "refused"), [("right", False), ("wrong", True), (None, True)])
 async def test_the_token(token: str | None, refused: bool) -> None:
     async with FakeGenerator(token="right") as fake:

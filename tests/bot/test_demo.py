@@ -73,6 +73,15 @@ async def test_a_generator_that_is_not_there_is_not_waited_for_long() -> None:
             await stage.perform()
 
 
+def test_a_dotenv_that_is_no_utf_8_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text("DISCORD_TOKEN=x\n", encoding="utf-16")
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 2
+    assert "save it as UTF-8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", [".ogg", ".wav"])
 async def test_it_writes_the_sound_and_the_picture_and_the_figures(
     fake: FakeGenerator, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str

@@ -6,6 +6,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 import discord
@@ -16,11 +17,11 @@ from bot.errors import VoiceError
 from bot.fake import AMPLITUDE, FakeGenerator
 from bot.supervisor import REJOIN_PAUSES
 from bot.voice import HopelessVoiceError, check
-from tests.bot.party import party
+from tests.bot.party import party, until
 from tests.bot.seat import INTENTS, VOLUME, Seat, levels, longest_silence, seated
 from tests.discord_server import SILENCE, DiscordServer, InteractionFailed
 from tests.discord_server.rest import Failure
-from tests.discord_server.world import MUTE_MEMBERS, REQUEST_TO_SPEAK, STAGE
+from tests.discord_server.world import MUTE_MEMBERS, REQUEST_TO_SPEAK, SPEAK, STAGE
 
 slow = pytest.mark.slow
 
@@ -167,6 +168,102 @@ async def test_back_by_itself(
         record_property("silence", silence)
         assert silence <= most
         assert seat.ended == []
+
+
+@pytest.mark.parametrize("event", ["dragged", "region", "shown out"])
+async def test_what_happens_while_it_joins_again(
+    discord_server: DiscordServer, fake: FakeGenerator, event: str
+) -> None:
+    """discord.py puts the handshake down as if somebody had cancelled it."""
+    faults, home, voice = discord_server.faults, discord_server.guild, discord_server.voice
+    async with seated(discord_server, fake) as seat:
+        voice.weather.slow = 1.0
+        await faults.close_voice(4006)
+        await seat.until(lambda: discord_server.voice_state_of_bot() is None, "it to leave")
+        await seat.until(discord_server.voice_state_of_bot, "it to join")
+        await asyncio.sleep(0.3)
+        state = home.bot.voice
+        assert state is not None
+        voice.weather.slow = 0.0
+        if event == "shown out":
+            await discord_server.set_voice(replace(state, channel=None))
+            voice.revoke(home)
+            await seat.until(lambda: seat.ended, "a word")
+            assert "disconnected me from table" in seat.ended[0]
+            assert discord_server.voice_state_of_bot() is None
+            return
+        if event == "dragged":
+            await discord_server.set_voice(replace(state, channel=home.other_voice))
+        else:
+            await voice.change_region()
+        await discord_server.send_voice_server(home, state.session_id)
+        await seat.until(lambda: seat.table.status().reconnects == 1, "another connection", 30.0)
+        await seat.steady()
+        seat.check()
+        assert seat.table.status().channel == (home.other_voice if event == "dragged" else home.voice).name
+        assert seat.told == seat.ended == []
+
+
+async def test_dragged_while_it_joins_it_plays_there(discord_server: DiscordServer, fake: FakeGenerator) -> None:
+    gm, home = discord_server.add_member("gm"), discord_server.guild
+    await discord_server.join_voice(gm, home.voice)
+    async with party(discord_server, fake, commands=True) as guests:
+        discord_server.voice.weather.slow = 1.0
+        asked = asyncio.create_task(guests.ask(gm, "sad"))
+        await until(discord_server.voice_state_of_bot, "it to join")
+        await asyncio.sleep(0.3)
+        state = home.bot.voice
+        assert state is not None
+        discord_server.voice.weather.slow = 0.0
+        await discord_server.set_voice(replace(state, channel=home.other_voice))
+        await discord_server.send_voice_server(home, state.session_id)
+        assert await asked == f"Playing sad in {home.other_voice.name}."
+        await guests.hears("sad")
+        playing = guests.bard.playing(guests.guild)
+        assert playing is not None
+        assert playing.channel == home.other_voice.id
+
+
+async def test_a_voice_server_in_trouble_is_a_sentence(
+    discord_server: DiscordServer, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.supervisor.JOIN_ATTEMPTS", 1)
+    discord_server.voice.weather.unavailable = True
+    async with seated(discord_server, fake, begin=False) as seat:
+        with pytest.raises(VoiceError, match="can't be reached at the moment"):
+            await seat.table.join(seat.channel(discord_server.guild.voice))
+
+
+async def test_a_move_that_fails_is_told(
+    discord_server: DiscordServer, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other channel is full, and the bot has not heard of it."""
+    for name in ("supervisor.NOTICE_SECONDS", "supervisor._MOVE_SECONDS", "voice.CONNECT_SECONDS"):
+        monkeypatch.setattr(f"bot.{name}", 0.5)
+    other = discord_server.guild.other_voice
+    await discord_server.join_voice(discord_server.add_member("player"), other)
+    async with seated(discord_server, fake) as seat:
+        other.user_limit = 1
+        await seat.table.move(seat.channel(other))
+        await seat.until(lambda: seat.told, "a word", 30.0)
+        assert f"I lost the voice connection to {other.name}" in seat.told[0]
+
+
+async def test_a_right_that_is_taken_is_told_once(discord_server: DiscordServer, fake: FakeGenerator) -> None:
+    home = discord_server.guild
+    gateway = discord_server.gateway.session_of
+    async with seated(discord_server, fake) as seat:
+
+        def hears_it(audible: bool) -> bool:
+            return seat.table.status().audible is audible
+
+        for rights in (home.everyone.permissions & ~SPEAK, home.everyone.permissions):
+            home.everyone.permissions = rights
+            told = {"guild_id": str(home.id), "role": home.everyone.payload()}
+            await gateway(home.id).dispatch("GUILD_ROLE_UPDATE", told)
+            await seat.until(partial(hears_it, bool(rights & SPEAK)), "the news")
+        await seat.steady()
+        assert seat.told == ["I may not play in table: give my role the permission Speak there, then try again."]
 
 
 async def test_paused_it_is_silent_and_stays(discord_server: DiscordServer, fake: FakeGenerator) -> None:
@@ -366,8 +463,8 @@ async def test_what_nobody_foresaw_is_a_lost_connection(
 @slow
 @pytest.mark.parametrize(
     ("status", "times", "answered"),
-    [(500, 1, True), (429, 1, True), (500, 99, False)],
-    ids=["500 once", "429 with retry-after", "500 for good"],
+    [(500, 1, True), (429, 1, True), (500, 99, False), (0, 1, False)],
+    ids=["500 once", "429 with retry-after", "500 for good", "line closed"],
 )
 async def test_an_answer_that_discord_does_not_take(
     discord_server: DiscordServer, fake: FakeGenerator, status: int, times: int, answered: bool

@@ -223,6 +223,11 @@ async def test_it_survives_a_restart_and_its_deletion(
             await discord_server.press(gm, message, "bardcast:quieter")
             await discord_server.press(gm, message, "bardcast:quieter")
             await shows(discord_server, message, "50 %")
+            # Nor is a line that breaks.
+            discord_server.rest.failures.append(Failure(f"/messages/{message.id}", 0))
+            await discord_server.press(gm, message, "bardcast:quieter")
+            await discord_server.press(gm, message, "bardcast:quieter")
+            await shows(discord_server, message, "30 %")
 
 
 async def test_a_storm_of_presses_is_one_edit_at_a_time(

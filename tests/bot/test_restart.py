@@ -19,6 +19,7 @@ from bot.run import _bard
 from bot.settings import Settings
 from bot.store import GuildSettings, Store
 from bot.table import Table
+from bot.voice import Channel, check
 from generator.moods import Mood
 from generator.protocol import Controls
 from tests.bot.party import party, until
@@ -115,6 +116,27 @@ async def test_for_nobody_it_does_not_wait_for_ever(
         assert discord_server.voice_state_of_bot() is None
 
 
+async def test_what_nobody_foresaw_is_an_attempt_to_return(
+    discord_server: DiscordServer, fake: FakeGenerator, gm: Member, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.engagement.RETURN_PAUSES", (0.3,))
+    async with party(discord_server, fake, store=path) as before:
+        await before.ask(gm, "sad")
+        await before.hears("sad")
+    tried: list[object] = []
+
+    def once(channel: Channel) -> Channel:
+        tried.append(channel)
+        if len(tried) == 1:
+            raise ZeroDivisionError
+        return check(channel)
+
+    monkeypatch.setattr("bot.engagement.check", once)
+    async with party(discord_server, fake, store=path) as after:
+        await after.hears("sad")
+    assert len(tried) == 2
+
+
 @pytest.mark.slow
 async def test_where_it_may_not_play_any_more_it_gives_up(
     discord_server: DiscordServer,
@@ -124,7 +146,7 @@ async def test_where_it_may_not_play_any_more_it_gives_up(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("bot.engagement.RETURN_ATTEMPTS", 2)
+    monkeypatch.setattr("bot.engagement.RETURN_PAUSES", (0.5,))
     async with party(discord_server, fake, store=path) as before:
         await before.ask(gm, "sad")
         await discord_server.wait_voice(packets=5)

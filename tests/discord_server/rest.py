@@ -24,7 +24,8 @@ class Failure:
     """What the next ``times`` requests are answered whose path contains ``part``.
 
     Attributes:
-        status: 429 for a rate limit, which ends after ``retry_after`` seconds, or what a server in trouble says.
+        status: 429 for a rate limit, which ends after ``retry_after`` seconds, or what a server in trouble says; 0
+            where it closes the line and says nothing.
         met: when it happened, monotonic.
     """
 
@@ -38,7 +39,7 @@ class Failure:
         """Discord's own words."""
         self.met.append(time.monotonic())
         if self.status != 429:
-            return reply_error(self.status, 0, f"{self.status}: a planted fault")
+            return reply_error(self.status or 503, 0, f"{self.status}: a planted fault")
         body = {"message": "You are being rate limited.", "retry_after": self.retry_after, "global": False}
         response = reply_json(body, 429)
         response.headers.update({"Retry-After": str(self.retry_after), "Via": "1.1 loopback"})
@@ -104,6 +105,8 @@ class Rest:
             return reply_error(401, 0, "401: Unauthorized")
         for failure in self.failures:
             if failure.part in request.path and len(failure.met) < failure.times:
+                if failure.status == 0 and request.transport is not None:
+                    request.transport.close()
                 return failure.answer()
         try:
             return await handler(request)

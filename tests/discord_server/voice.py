@@ -69,12 +69,16 @@ class Weather:
         quiet: the server sends no datagram that was not asked for.
         away: no socket is accepted.
         refuses: the close code with which every IDENTIFY and RESUME is answered, if any.
+        unavailable: a socket is answered with HTTP status 503.
+        slow: seconds before a socket is accepted.
     """
 
     udp_lost: bool = False
     quiet: bool = False
     away: bool = False
     refuses: int | None = None
+    unavailable: bool = False
+    slow: float = 0.0
 
 
 class Connection:
@@ -280,6 +284,9 @@ class VoiceServer:
             assert request.transport is not None
             request.transport.abort()
             raise web.HTTPServiceUnavailable
+        if self.weather.unavailable:
+            raise web.HTTPServiceUnavailable
+        await asyncio.sleep(self.weather.slow)
         ws = web.WebSocketResponse(compress=False)
         await ws.prepare(request)
         await ws.send_str(json.dumps({"op": Op.HELLO, "d": {"v": 8, "heartbeat_interval": HEARTBEAT_MS}}))

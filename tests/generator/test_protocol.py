@@ -45,7 +45,7 @@ moods = st.sampled_from(MOODS)
 places = st.integers(0, MAX_FRAME_INDEX)
 gains = st.floats(0, 1)
 intensities = st.integers(1, 5)
-finite = st.floats(allow_nan=False, allow_infinity=False)
+lengths = st.floats(0, allow_nan=False, allow_infinity=False)
 client_messages = st.one_of(
     st.builds(
         Open,
@@ -73,7 +73,7 @@ server_events = st.one_of(
     st.builds(Opened, model=st.text(), continues=st.booleans()),
     st.builds(Snapshot, frame=places, state=st.binary(max_size=60).map(encode_state)),
     st.builds(MoodLands, mood=moods, intensity=intensities, frame=places, blend=st.none() | moods),
-    st.builds(Pace, audio_seconds=finite, compute_seconds=finite),
+    st.builds(Pace, audio_seconds=lengths, compute_seconds=lengths),
     st.builds(Problem, code=st.text(), message=st.text(), fatal=st.booleans()),
 )
 json_values: st.SearchStrategy[Any] = st.recursive(
@@ -268,3 +268,25 @@ def test_a_state_is_base64_of_some_length(state: object) -> None:
     text = json.dumps({"type": "open", "mood": "sad", "seed": 1, "state": state})
     with pytest.raises(ProtocolError, match="state is at most"):
         decode_client(text, 2 * MAX_OPEN_BYTES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"snapshot","frame":"x","state":"AAAA"}',
+        '{"type":"snapshot","frame":-1,"state":"AAAA"}',
+        '{"type":"snapshot","frame":5,"state":"?"}',
+        '{"type":"problem","code":["x"],"message":"m"}',
+        '{"type":"problem","code":"x","message":3}',
+        '{"type":"problem","code":"x","message":"m","fatal":"yes"}',
+        '{"type":"lands","mood":["x"],"intensity":3,"frame":0}',
+        '{"type":"lands","mood":"sad","intensity":3,"frame":"0"}',
+        '{"type":"pace","audio_seconds":"a","compute_seconds":1}',
+        '{"type":"pace","audio_seconds":1,"compute_seconds":-1}',
+        '{"type":"pace","audio_seconds":1,"compute_seconds":NaN}',
+        '{"type":"opened","model":null}',
+    ],
+)
+def test_a_server_that_talks_nonsense_is_refused(text: str) -> None:
+    with pytest.raises(ProtocolError):
+        decode_server(text)
