@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from textwrap import shorten
 from typing import Final
 
 from bot.client import Away, ClientEvent, Connected, Endpoint, GeneratorClient, Wish
@@ -259,4 +258,4 @@ class Table:
             if self._buffer.started
             else "The music generator is away; there is no music until it is back, and then {mood} plays. ({reason})"
         )
-        self._notice(Sentence(held, mood=Sentence(mood), reason=shorten(reason, REASON_LETTERS)))
+        self._notice(Sentence(held, mood=Sentence(mood), reason=reason[:REASON_LETTERS]))

@@ -438,6 +438,24 @@ class TestStage:
             await seat.until(lambda: not discord_server.listener.speaking[-1].flags, "silence")
             assert not seat.ended
 
+    async def test_dragged_there_it_asks_as_soon_as_it_may(
+        self, discord_server: DiscordServer, fake: FakeGenerator
+    ) -> None:
+        home = discord_server.guild
+        stage = home.add_channel("arena", type=STAGE)
+        async with seated(discord_server, fake) as seat:
+            await discord_server.faults.move_bot(stage)
+            await seat.until(lambda: seat.told, "a word")
+            assert "I may not speak on the stage arena" in seat.told[0]
+            home.everyone.permissions |= REQUEST_TO_SPEAK
+            told = {"guild_id": str(home.id), "role": home.everyone.payload()}
+            await discord_server.gateway.session_of(home.id).dispatch("GUILD_ROLE_UPDATE", told)
+            await seat.until(lambda: len(seat.told) == 2, "another word")
+            assert "I have asked to speak" in seat.told[1]
+            await discord_server.faults.let_speak()
+            await seat.steady()
+            seat.check()
+
     async def test_one_that_may_not_even_ask_is_refused(
         self, discord_server: DiscordServer, fake: FakeGenerator
     ) -> None:

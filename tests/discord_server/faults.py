@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.discord_server.gateway import Op
-from tests.discord_server.world import Channel, Guild, VoiceState
+from tests.discord_server.world import STAGE, Channel, Guild, VoiceState
 
 if TYPE_CHECKING:
     from tests.discord_server.server import DiscordServer
@@ -54,7 +54,7 @@ class Faults:
         home = channel.guild
         state = self._present(home)
         old = self._server.voice.connection_of(home).ws
-        await self._server.set_voice(VoiceState(home.bot, channel, state.session_id, state.self_mute, state.self_deaf))
+        await self._server.set_voice(replace(state, channel=channel, suppress=channel.type == STAGE))
         await self._server.send_voice_server(home, state.session_id)
         if old is not None:
             await old.close(code=4014)
