@@ -154,7 +154,7 @@ async def test_where_it_may_not_play_any_more_it_gives_up(
     async with party(discord_server, fake, store=path) as after:
         await until(lambda: after.bard.playing(after.guild) is None, "the table to be forgotten")
     assert "table is full" in caplog.text
-    assert caplog.text.count("no way back") == 2
+    assert caplog.text.count("no way back") >= 2  # each of those who come and go is another
 
 
 async def test_a_channel_that_is_gone_is_forgotten(
