@@ -262,6 +262,7 @@ async def test_a_right_that_is_taken_is_told_once(discord_server: DiscordServer,
             told = {"guild_id": str(home.id), "role": home.everyone.payload()}
             await gateway(home.id).dispatch("GUILD_ROLE_UPDATE", told)
             await seat.until(partial(hears_it, bool(rights & SPEAK)), "the news")
+            await seat.until(lambda: seat.told, "a word")
         await seat.steady()
         assert seat.told == ["I may not play in table: give my role the permission Speak there, then try again."]
 
