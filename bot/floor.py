@@ -44,8 +44,8 @@ class Floor:
             return None
         if not isinstance(channel, discord.StageChannel):
             return forbidden(channel, Sentence("Speak"))
-        could, self._forbidden = not self._forbidden, not may_ask(channel)
-        if before is None or not (could or self._forbidden):  # it may now
+        before_forbidden, self._forbidden = self._forbidden, not may_ask(channel)
+        if before is None or (before_forbidden and not self._forbidden):
             return await _ask(channel)
         if before is Place.LISTED:
             return Sentence(

@@ -7,7 +7,6 @@ so an interrupted run goes on where it was. Whole tracks are on one side of the 
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -230,7 +229,7 @@ class _Cache:
     def _keep(self, path: Path, array: NDArray[np.generic]) -> None:
         with writing_to(self.folder, "PREPARED"):
             self.folder.mkdir(exist_ok=True)
-            _write(path, array)
+            save_array(path, array)
 
     def dataset(self) -> Dataset:
         """Both sides of the split.
@@ -282,17 +281,6 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
     except (OSError, ValueError, EOFError):
         return None
     return array if array.shape == shape else None
-
-
-def _write(path: Path, array: NDArray[np.generic]) -> None:
-    # Named by process, so that two runs that fill one cache don't write into one file.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            save_array(file, array)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def plan_statistics(clips: Clips, known: Tensor | None = None) -> Tensor | None:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,20 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def save_array(file: BinaryIO, array: NDArray[np.generic]) -> None:
-    """``numpy.save``, but a full disk is told as one."""
+def save_array(path: Path, array: NDArray[np.generic]) -> None:
+    """``numpy.save``, whole or not at all; and a full disk is told as one.
+
+    Named by process, so that two runs that fill one cache don't write into one file.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     array = np.ascontiguousarray(array)
-    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-    file.write(array.data)
+    try:
+        with partial.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+            file.write(array.data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ is a shift by whole bands. Levels are relative to the recording's own, so gain d
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -71,14 +70,7 @@ def load_library(manifest: Manifest) -> Library:
             [track_fingerprint(manifest, track) for track in bar] or [np.empty((0, BANDS), np.uint8)]
         )
         with writing_to(manifest.folder, "PREPARED"):
-            # Named by process, so that two that fill one cache don't write into one file.
-            partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-            try:
-                with partial.open("wb") as file:
-                    save_array(file, pitches)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+            save_array(path, pitches)
     return Library(pitches, np.cumsum(lengths, dtype=np.int64), tuple(track.source for track in tracks))
 
 
