@@ -17,6 +17,7 @@ from bot.errors import VoiceError
 from bot.fake import AMPLITUDE, FakeGenerator
 from bot.supervisor import REJOIN_PAUSES
 from bot.voice import HopelessVoiceError, check
+from generator.protocol import Problem
 from tests.bot.party import party, until
 from tests.bot.seat import INTENTS, VOLUME, Seat, levels, longest_silence, seated
 from tests.discord_server import SILENCE, DiscordServer, InteractionFailed
@@ -232,6 +233,33 @@ async def test_a_voice_server_in_trouble_is_a_sentence(
     async with seated(discord_server, fake, begin=False) as seat:
         with pytest.raises(VoiceError, match="can't be reached at the moment"):
             await seat.table.join(seat.channel(discord_server.guild.voice))
+
+
+async def test_a_table_that_could_not_join_says_nothing_later(
+    discord_server: DiscordServer, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.supervisor.JOIN_ATTEMPTS", 1)
+    monkeypatch.setattr("bot.table.NOTICE_SECONDS", 1.0)
+    discord_server.voice.weather.unavailable = True
+    await fake.leave()  # and the generator is away as well
+    async with seated(discord_server, fake, begin=False) as seat:
+        with pytest.raises(VoiceError):
+            await seat.table.join(seat.channel(discord_server.guild.voice))
+        await asyncio.sleep(1.5)
+        assert seat.told == []
+
+
+async def test_a_generator_that_says_a_lot_is_cut_short(
+    discord_server: DiscordServer, fake: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Discord takes messages of 2,000 letters."""
+    monkeypatch.setattr("bot.table.NOTICE_SECONDS", 0.1)
+    fake.problem = Problem("engine", "x" * 5_000, fatal=True)
+    async with seated(discord_server, fake, begin=False) as seat:
+        await seat.table.join(seat.channel(discord_server.guild.voice))
+        await seat.until(lambda: seat.told, "a word")
+        assert "xxx" in seat.told[0]
+        assert len(seat.told[0]) < 1_000
 
 
 async def test_a_move_that_fails_is_told(
