@@ -143,6 +143,10 @@ def test_nothing_in_a_pickle_is_run(tmp_path: Path) -> None:
         ({"moods": json.dumps(MOODS[::-1])}, "other moods"),
         ({"moods": "[" * 100_000}, "damaged"),
         ({"config": "{}"}, "damaged"),
+        (
+            {"config": json.dumps({**TINY.to_json(), "diffusion": {**TINY.to_json()["diffusion"], "power": 10**400}})},
+            "damaged",
+        ),
         ({"config": json.dumps({**TINY.to_json(), "prefix": 4})}, "whole number of patches"),
         ({"digest": "0" * 64}, "not what was written"),
         ({"colour": "red"}, "colour"),

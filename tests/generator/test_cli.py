@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -71,6 +72,14 @@ def test_sample_writes_each_clip_and_its_picture(tmp_path: Path, capsys: pytest.
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (48_000, 2, 2)
         assert file.getnframes() == 2.5 * 48_000
         assert file.readframes(FRAME_SAMPLES) == sine("fight")
+
+
+def test_a_library_that_is_missing_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("generator.__main__._sample", Mock(side_effect=ModuleNotFoundError(name="torch")))
+    assert main(["sample", "--mood", "sad"]) == 1
+    assert capsys.readouterr().err == "bardcast-generator: torch is not installed: pip install 'bardcast[generator]'\n"
 
 
 @pytest.mark.usefixtures("fake")

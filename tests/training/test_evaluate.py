@@ -1,5 +1,6 @@
 """The score card's command and where its excerpts come from."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import soundfile
 from generator.moods import Mood
 from training.__main__ import main
 from training.errors import EvaluationError
+from training.evaluate import _printable
 from training.evaluation.sources import excerpts_of, files_in, from_files, recorded
 from training.manifest import CLIP_SAMPLES, SAMPLE_RATE, Manifest, Track, shard_path
 
@@ -36,6 +38,12 @@ def test_a_wrong_call_is_a_sentence(
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_a_name_of_no_encoding_is_printed_all_the_same() -> None:
+    name = os.fsdecode(b"na\xefve.wav")
+    assert _printable(f"\u2713 {name}") == r"✓ na\udcefve.wav"
+    assert _printable(f"\u2713 {name}", "latin-1") == r"\u2713 na\udcefve.wav"
 
 
 def test_a_folder_without_sound_says_what_to_put_there(tmp_path: Path) -> None:

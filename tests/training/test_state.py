@@ -136,6 +136,8 @@ def test_the_log_counts_each_step_once(tmp_path: Path) -> None:
     log.append(tmp_path, {"step": 3, "loss": 2.0})
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write(json.dumps({"step": 4})[:5])  # the disk was full
+    with (tmp_path / "log.jsonl").open("ab") as file_of_bytes:
+        file_of_bytes.write(b"\n5\n\xff\n")  # or is damaged
     assert [(e["step"], e["loss"]) for e in log.read(tmp_path) if "loss" in e] == [(1, 1.0), (2, 1.0), (3, 2.0)]
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -255,6 +256,14 @@ def test_nonsense_is_refused_at_the_door(arguments: list[str], capsys: pytest.Ca
         main(["train", *arguments])
     assert caught.value.code == 2
     assert repr(arguments[1]) in capsys.readouterr().err
+
+
+def test_a_library_that_is_missing_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.prepare.prepare", Mock(side_effect=ModuleNotFoundError(name="tqdm")))
+    assert main(["prepare", "music"]) == 1
+    assert capsys.readouterr().err == "bardcast-train: tqdm is not installed: pip install 'bardcast[training]'\n"
 
 
 def test_another_preset_in_the_same_folder_is_refused(
