@@ -78,7 +78,7 @@ def test_a_library_that_is_missing_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("generator.__main__._sample", Mock(side_effect=ModuleNotFoundError(name="torch")))
-    assert main(["sample", "--mood", "sad"]) == 1
+    assert main(["sample", "--mood", "sad", "--out", "anywhere"]) == 1
     assert capsys.readouterr().err == "bardcast-generator: torch is not installed: pip install 'bardcast[generator]'\n"
 
 
