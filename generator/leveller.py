@@ -27,6 +27,25 @@ PHRASE: Final = 2.0  #: LU of a short-term step, likewise
 
 
 @dataclass(frozen=True, slots=True)
+class _Way:
+    """Over a seam; attributes as the arguments of :meth:`Leveller.curve`."""
+
+    heard: Array
+    fading: Array
+    fresh: Array
+    points: NDArray[np.int64]
+    level: float
+
+    def step(self, gain: Array, span: int) -> float:
+        """By how many LU the ``span`` frames that begin to be another window's differ from as many before them."""
+        fade = len(self.fading)
+        places, gains = (self.points, gain) if fade == 0 else ([0, *(self.points + fade)], [self.level, *gain])
+        after = np.concatenate([self.fading, self.fresh])[:span]
+        after = after * 10 ** (np.interp(np.arange(len(after)), places, gains) / 10)
+        return loudness(float(after.mean())) - loudness(float(self.heard[-span:].mean()))
+
+
+@dataclass(frozen=True, slots=True)
 class Leveller:
     """How loud the music is to be, and how firmly it is held there.
 
@@ -42,28 +61,33 @@ class Leveller:
     firmness: float = 0.8
     reach: float = 18.0
 
-    def curve(self, heard: Array, fresh: Array, intensity: float) -> Array:
+    def curve(
+        self, heard: Array, fresh: Array, intensity: float, fading: Array | None = None, level: float = 0.0
+    ) -> Array:
         """The gain of a window.
 
         Args:
             heard: [any frames], power of each frame before the seam, as it was heard; empty at the beginning.
-            fresh: [frames], power of each frame from the seam on, without gain; K-weighted mean squares both.
+            fresh: [frames], power of each frame from the seam on, without gain; K-weighted mean squares all.
             intensity: of the music, 1 to 5.
+            fading: [any frames], power of those between, in which the window took over, without gain.
+            level: dB, the gain at their beginning, from which it goes to the window's own.
 
         Returns:
             [points], dB, at the seam and every ``POINT_FRAMES`` frames after it, past the last frame.
         """
         points = np.arange(-(-len(fresh) // POINT_FRAMES) + 1) * POINT_FRAMES
+        way = _Way(heard, np.zeros(0) if fading is None else fading, fresh, points, level)
         distance = self.target - _short_term(fresh, points)
         gain = np.clip(self.firmness * distance + self.push * (intensity - 3), -self.reach, self.reach)
         if len(heard):
-            steps = [_step(heard, fresh, points, gain, span) for span in (SECOND, SHORT_TERM)]
+            steps = [way.step(gain, span) for span in (SECOND, SHORT_TERM)]
             gain = gain - sum(steps) / 2 * _fading(points, SETTLING)
             # A stroke after a lull may be louder than the lull, but only so much.
-            step = _step(heard, fresh, points, gain, MOMENTARY)
+            step = way.step(gain, MOMENTARY)
             gain = gain - (step - np.clip(step, -STROKE, STROKE)) * _fading(points, SECOND)
             # Last, for it is what a listener would reach for the volume for; held for as long as it is measured over.
-            step = _step(heard, fresh, points, gain, SHORT_TERM)
+            step = way.step(gain, SHORT_TERM)
             gain = gain - (step - np.clip(step, -PHRASE, PHRASE)) * _fading(points - SHORT_TERM, SETTLING)
         return np.clip(gain, -self.reach, self.reach)
 
@@ -73,13 +97,6 @@ def _short_term(power: Array, points: NDArray[np.int64]) -> Array:
     distance = np.abs(np.arange(len(power))[None, :] - points[:, None]) / SHORT_TERM
     weight = np.where(distance < 1, 0.5 + 0.5 * np.cos(np.pi * distance), 0.0)
     return np.array([loudness(float(mean)) for mean in weight @ power / weight.sum(1)])
-
-
-def _step(heard: Array, fresh: Array, points: NDArray[np.int64], gain: Array, span: int) -> float:
-    """By how many LU the ``span`` frames after the seam, with their gain, differ from as many before it."""
-    after = fresh[:span]
-    after = after * 10 ** (np.interp(np.arange(len(after)), points, gain) / 10)
-    return loudness(float(after.mean())) - loudness(float(heard[-span:].mean()))
 
 
 def _fading(points: NDArray[np.int64], frames: int) -> Array:

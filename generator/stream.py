@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from generator.bars import bars
 from generator.composer import COLUMN_FRAMES
 from generator.engine import BLIND_OVERLAP, Engine, Sound, State, Window
-from generator.leveller import POINT_FRAMES, SHORT_TERM, Leveller
+from generator.leveller import MOMENTARY, POINT_FRAMES, SHORT_TERM, Leveller
 from generator.loudness import powers
 from generator.mixing import cross_fade, to_pcm
 from generator.moods import MOODS
@@ -341,7 +341,11 @@ class Stream:
             kept.append((splice, float(level[-1])))
         if len(fresh):
             intensity = self._section_at(splice).intensity(splice)
-            curve = self._leveller.curve(heard if kept else heard[:0], fresh, intensity)
+            # In a long fade there is no moment that could be a step.
+            fading = raw[:fade] if kept and fade <= MOMENTARY // 2 else raw[:0]
+            curve = self._leveller.curve(
+                heard if kept else heard[:0], fresh, intensity, fading, kept[-1][1] if kept else 0
+            )
             kept += [(splice + fade + POINT_FRAMES * number, float(gain)) for number, gain in enumerate(curve)]
         self._levels = kept
 

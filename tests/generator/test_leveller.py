@@ -74,6 +74,8 @@ controls = st.builds(Controls, st.sampled_from(MOODS), st.integers(1, 5))
 )
 @example(levels=[0.0, 0.0], softly=5.0, moods=[TOWN])
 @example(levels=[0.0, -18.0], softly=0.0, moods=[TOWN])  # as a sparse piece was after a dense one
+@example(levels=[1.0, -11.0], softly=-5.0, moods=[Controls(Mood("epic"), 1)])  # the fade itself is louder
+@example(levels=[-14.0, 5.0, -6.0, 1.0], softly=-5.0, moods=[TOWN])
 @settings(max_examples=8)
 def test_over_no_seam_does_loudness_step_by_three_units(
     levels: list[float], softly: float, moods: list[Controls]
