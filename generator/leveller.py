@@ -41,7 +41,9 @@ class _Way:
         fade = len(self.fading)
         places, gains = (self.points, gain) if fade == 0 else ([0, *(self.points + fade)], [self.level, *gain])
         after = np.concatenate([self.fading, self.fresh])[:span]
-        after = after * 10 ** (np.interp(np.arange(len(after)), places, gains) / 10)
+        edges = 10 ** (np.interp(np.arange(len(after) + 1), places, gains) / 20)
+        # Within a frame amplitude goes straight from edge to edge, and after a loud seam that is far.
+        after = after * (edges[:-1] ** 2 + edges[:-1] * edges[1:] + edges[1:] ** 2) / 3
         return loudness(float(after.mean())) - loudness(float(self.heard[-span:].mean()))
 
 

@@ -76,6 +76,7 @@ controls = st.builds(Controls, st.sampled_from(MOODS), st.integers(1, 5))
 @example(levels=[0.0, -18.0], softly=0.0, moods=[TOWN])  # as a sparse piece was after a dense one
 @example(levels=[1.0, -11.0], softly=-5.0, moods=[Controls(Mood("epic"), 1)])  # the fade itself is louder
 @example(levels=[-14.0, 5.0, -6.0, 1.0], softly=-5.0, moods=[TOWN])
+@example(levels=[-7.0, -13.0, -2.0, 4.0, 3.0, 3.0, -12.0], softly=5.0, moods=[Controls(Mood("epic"), 4)])  # a frame
 @settings(max_examples=8)
 def test_over_no_seam_does_loudness_step_by_three_units(
     levels: list[float], softly: float, moods: list[Controls]
@@ -119,8 +120,9 @@ def test_three_seconds_after_a_seam_are_as_loud_as_those_before_it_whatever_the_
 ) -> None:
     heard, fresh = (0.01 * 10 ** (np.repeat(strokes, 25) / 10) for strokes in (before, after))
     curve = Leveller(reach=60).curve(heard, fresh, 3)
-    gains = np.interp(np.arange(SHORT_TERM), np.arange(len(curve)) * POINT_FRAMES, curve)
-    step = 10 * np.log10((fresh[:SHORT_TERM] * 10 ** (gains / 10)).mean() / heard[-SHORT_TERM:].mean())
+    edges = 10 ** (np.interp(np.arange(SHORT_TERM + 1), np.arange(len(curve)) * POINT_FRAMES, curve) / 20)
+    power = (edges[:-1] ** 2 + edges[:-1] * edges[1:] + edges[1:] ** 2) / 3  # of a straight line in each frame
+    step = 10 * np.log10((fresh[:SHORT_TERM] * power).mean() / heard[-SHORT_TERM:].mean())
     assert abs(step) <= PHRASE + 1e-6
 
 
