@@ -1,6 +1,6 @@
 """Shards of audio → a cache of Mels and plans → batches.
 
-The cache lies beside the shards, one folder for each Mel configuration and set of tracks, and is filled track by track,
+The cache holds one folder for each Mel configuration and set of tracks, and is filled track by track,
 so an interrupted run goes on where it was. Whole tracks are on one side of the split.
 """
 
@@ -175,7 +175,7 @@ class _Cache:
         samples = math.ceil(manifest.clip_samples * config.mel.sample_rate / manifest.sample_rate)
         self.columns = samples // config.mel.hop // column  # frames beyond a whole column have no plan
         self.frames = self.columns * column
-        self.folder = manifest.folder / identity_of(manifest, config)
+        self.folder = manifest.cache / identity_of(manifest, config)
         if mel.fitted and not self._fitted_here():
             statistics = torch.stack([mel.mean, mel.deviation]).numpy()
             suffix = hashlib.sha256(statistics.tobytes()).hexdigest()[:16]
@@ -228,7 +228,7 @@ class _Cache:
 
     def _keep(self, path: Path, array: NDArray[np.generic]) -> None:
         with writing_to(self.folder, "PREPARED"):
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             save_array(path, array)
 
     def dataset(self) -> Dataset:

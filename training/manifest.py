@@ -1,7 +1,7 @@
 """What ``prepare`` made: the tracks, their shards, and which of them are held out.
 
-A prepared folder holds ``manifest.json`` and ``shards/``. A shard is one track's clips, an ``.npy`` of int16
-``[clips, clip_samples]``, mono. The manifest is only ever derived: every shard has a sidecar (``<key>.json``),
+A prepared folder holds ``manifest.json``, ``shards/`` and ``cache/``. A shard is one track's clips, an ``.npy`` of
+int16 ``[clips, clip_samples]``, mono. The manifest is only ever derived: every shard has a sidecar (``<key>.json``),
 written after it, and a shard without one is no shard.
 """
 
@@ -26,6 +26,7 @@ CLIP_SAMPLES: Final = CLIP_SECONDS * SAMPLE_RATE
 
 MANIFEST_NAME: Final = "manifest.json"
 SHARDS_NAME: Final = "shards"
+CACHE_NAME: Final = "cache"
 
 Split = Literal["train", "validation"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation")
@@ -77,6 +78,11 @@ class Manifest:
     tracks: tuple[Track, ...]
     sample_rate: int = SAMPLE_RATE
     clip_samples: int = CLIP_SAMPLES
+
+    @property
+    def cache(self) -> Path:
+        """For what is made of just these tracks, and remade where it is missing; ``prepare`` empties it."""
+        return self.folder / CACHE_NAME
 
     def shard(self, track: Track) -> NDArray[np.int16]:
         """The clips of ``track``: int16 ``[clips, clip_samples]``, memory-mapped, read-only.

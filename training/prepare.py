@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -24,6 +25,7 @@ from training.manifest import (
     FORMAT,
     SHARDS_NAME,
     Manifest,
+    Split,
     Track,
     load_manifest,
     shard_is_whole,
@@ -106,7 +108,8 @@ def prepare(source: Path, out: Path, workers: int | None = None) -> Prepared:
     found = find_recordings(source)
     labels = read_labels(source)
     with writing_to(out, "--out"), _lock(out):
-        earlier = _keys(out)
+        before = _tracks(out)
+        earlier = {track.source: track.key for track in before}
         # A recording of another mood now has its name still.
         names = {Path(each).name for each in earlier}
         if names and names.isdisjoint(recording.path.name for recording in found.recordings):
@@ -117,6 +120,8 @@ def prepare(source: Path, out: Path, workers: int | None = None) -> Prepared:
         measured, broken, decoded = _decode_all(found.recordings, out, workers or cores())
         manifest, notes = _manifest(measured, labels, out)
         manifest.save()
+        if _sides(before) != _sides(manifest.tracks):
+            shutil.rmtree(manifest.cache, ignore_errors=True)  # of other tracks; a run that reads it has it open
         # What can't be read today was decoded once, and may be there again tomorrow.
         missed = {recording.source for recording in found.recordings if recording not in measured}
         kept = {key for source_there, key in earlier.items() if source_there in missed}
@@ -311,12 +316,17 @@ def _manifest(measured: dict[Recording, Measured], labels: dict[str, Label], out
     return Manifest(out, tuple(tracks)), notes
 
 
-def _keys(out: Path) -> dict[str, str]:
-    """The shards that an earlier run left, by the recording that each is of."""
+def _tracks(out: Path) -> tuple[Track, ...]:
+    """Those that an earlier run left."""
     try:
-        return {track.source: track.key for track in load_manifest(out).tracks}
+        return load_manifest(out).tracks
     except ManifestError:
-        return {}
+        return ()
+
+
+def _sides(tracks: Iterable[Track]) -> set[tuple[str, Split]]:
+    """All that the caches depend on."""
+    return {(track.key, track.split) for track in tracks if track.clips}
 
 
 def _remove_stale(out: Path, keys: set[str]) -> int:

@@ -32,7 +32,7 @@ def load(prepared: Path, model: ModelConfig = SMALL_BARD) -> tuple[Dataset, Mel]
 
 
 def cache_files(prepared: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in prepared.glob("mel-*/*")}
+    return {str(path): path.stat().st_mtime_ns for path in prepared.glob("cache/mel-*/*")}
 
 
 def test_whole_tracks_are_on_one_side(prepared: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_second_run_computes_nothing(prepared: Path) -> None:
 def test_a_file_cut_short_is_made_anew(tmp_path: Path, name: str, left: float) -> None:
     prepared = prepare_small(tmp_path / "prepared", moods=("fight",), sides=("train",))
     load(prepared)
-    path = next(prepared.glob(f"mel-*/{name}"))
+    path = next(prepared.glob(f"cache/mel-*/{name}"))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(left if left >= 1 else left * len(whole))])
     load(prepared)
@@ -82,7 +82,7 @@ def test_a_file_cut_short_is_made_anew(tmp_path: Path, name: str, left: float) -
 def test_a_missing_mel_beside_its_plan_is_made_anew(tmp_path: Path) -> None:
     prepared = prepare_small(tmp_path / "prepared", moods=("fight",), sides=("train",))
     load(prepared)
-    path = next(prepared.glob("mel-*/fight-0.mel.npy"))
+    path = next(prepared.glob("cache/mel-*/fight-0.mel.npy"))
     path.unlink()
     load(prepared)
     assert path.exists()
@@ -116,7 +116,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     prepared = prepare_small(tmp_path / "prepared", moods=("fight",), sides=("train",))
     with disk_with_room_for(5_000), pytest.raises(StorageError, match="PREPARED"):
         load(prepared)
-    assert not list(prepared.glob("mel-*/*mel*")) + list(prepared.glob("mel-*/.*"))
+    assert not list(prepared.glob("cache/mel-*/*mel*")) + list(prepared.glob("cache/mel-*/.*"))
 
 
 def test_windows_begin_on_plan_columns_and_carry_their_own_plan(prepared: Path) -> None:

@@ -130,8 +130,8 @@ def test_the_first_process_alone_writes_and_speaks(both: Trained) -> None:
 
 
 def test_two_processes_make_the_mels_that_one_makes(both: Trained) -> None:
-    made = {path.relative_to(both.prepared): path for path in both.prepared.glob("mel-*/*")}
-    assert {path.relative_to(both.theirs) for path in both.theirs.glob("mel-*/*")} == set(made)
+    made = {path.relative_to(both.prepared): path for path in both.prepared.glob("cache/mel-*/*")}
+    assert {path.relative_to(both.theirs) for path in both.theirs.glob("cache/mel-*/*")} == set(made)
     for name, path in made.items():
         np.testing.assert_allclose(np.load(both.theirs / name), np.load(path), rtol=1e-3, atol=1e-3)
 

@@ -143,7 +143,7 @@ def test_gain_does_not_count() -> None:
 def test_a_library_is_computed_once_and_again_if_it_is_damaged(tmp_path: Path, manifest: Manifest) -> None:
     own = save_tracks(tmp_path / "prepared", [cut(manifest, 0, 0).repeat(CLIPS)])
     first = load_library(own)
-    [path] = own.folder.glob("pitches-*.npy")
+    [path] = own.cache.glob("pitches-*.npy")
     written = path.stat().st_mtime_ns
     again = load_library(own)
     assert path.stat().st_mtime_ns == written
@@ -156,7 +156,7 @@ def test_a_library_is_computed_once_and_again_if_it_is_damaged(tmp_path: Path, m
     moved = replace(own, tracks=(replace(own.tracks[0], key="another"),))
     shard_path(own.folder, "00").rename(shard_path(own.folder, "another"))
     load_library(moved)
-    assert len(list(own.folder.glob("pitches-*.npy"))) == 2
+    assert len(list(own.cache.glob("pitches-*.npy"))) == 2
 
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path, manifest: Manifest) -> None:
@@ -165,7 +165,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, manifest: Manifest) -> None:
     own = save_tracks(tmp_path / "prepared", [cut(manifest, 0, 0).repeat(CLIPS)])
     with disk_with_room_for(5_000), pytest.raises(StorageError, match="PREPARED"):
         load_library(own)
-    assert not list(own.folder.glob(".pitches*")) + list(own.folder.glob("pitches*"))
+    assert not list(own.cache.glob(".pitches*")) + list(own.cache.glob("pitches*"))
 
 
 def test_a_place_names_its_recording(library: Library) -> None:

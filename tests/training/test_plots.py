@@ -102,9 +102,9 @@ def test_a_model_of_other_music_is_drawn_from_what_it_was_trained_on(tmp_path: P
     checkpoint = load_checkpoint(tmp_path / "first" / "model.safetensors")
     prepared = prepare_small(tmp_path / "prepared")
     train(BARD_RUN, prepared, tmp_path / "run", Bounds(steps=1), start=checkpoint)
-    (cache,) = (path.name for path in prepared.glob("mel-*"))
+    (cache,) = (path.name for path in prepared.glob("cache/mel-*"))
     draw_samples(tmp_path / "run", prepared)
-    assert [path.name for path in prepared.glob("mel-*")] == [cache]
+    assert [path.name for path in prepared.glob("cache/mel-*")] == [cache]
 
 
 def test_infinite_samples_are_drawn_and_named_not_raised(prepared: Path, tmp_path: Path) -> None:

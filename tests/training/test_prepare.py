@@ -23,6 +23,7 @@ from training.decode import Decoder
 from training.errors import ManifestError, StorageError
 from training.manifest import CLIP_SAMPLES, MANIFEST_NAME, SAMPLE_RATE, load_manifest, shard_path
 from training.prepare import clips_of, is_silent, mean_square, prepare
+from training.source import LABELS_NAME
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
@@ -356,6 +357,20 @@ def test_only_new_and_changed_files_are_decoded_again(tmp_path: Path) -> None:
     shutil.rmtree(music / "sad")
     wav(music / "fight" / "a.wav", (10, 0.2))
     assert [track.mood for track in prepare(music, out).manifest.tracks] == ["fight"]
+
+
+def test_what_was_made_of_other_tracks_is_removed(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    tone(source / "fight" / "one.wav", 10.1)
+    cache = prepare(source, out).manifest.cache
+    kept = cache / "mel-1" / "one.mel.npy"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    prepare(source, out)
+    assert kept.exists()
+    (source / LABELS_NAME).write_text("file,split\nfight/one.wav,validation\n")
+    prepare(source, out)
+    assert not cache.exists()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "lengthen", "header", "remove", "sidecar"])

@@ -65,7 +65,7 @@ def load_reference(manifest: Manifest, ear: Ear) -> Reference:
         )
 
     def keep(name: str, music: Music, whole: bool = True) -> Hearing:
-        return kept(manifest.folder, name, manifest, lambda: (hear if whole else listen)(music, ear))
+        return kept(name, manifest, lambda: (hear if whole else listen)(music, ear))
 
     plants = {
         "noise": Music("planted noise", PLANTED_EXCERPTS, lambda: sources.noise(PLANTED_EXCERPTS, 0)),
@@ -95,7 +95,7 @@ def evaluate(judged: Judged, manifest: Manifest, ear: Ear, seed: int) -> tuple[R
     if not len(hearing.clips):
         raise EvaluationError(f"{judged.name} holds no clip of 10 s")
     mood, verdict = sections.moods(hearing, reference, random)
-    spectrum, curves = sections.spectrum(hearing, reference)
+    spectrum, curves = sections.spectrum(hearing, reference, random)
     novelty, found, scores = _novelty(judged.music, manifest, random)
     recording = long_recording(manifest)
     parts = (
@@ -104,7 +104,7 @@ def evaluate(judged: Judged, manifest: Manifest, ear: Ear, seed: int) -> tuple[R
         mood,
         sections.hangs_together(hearing, reference, random),
         spectrum,
-        sections.level(hearing, reference),
+        sections.level(hearing, reference, random),
         novelty,
         Part(()) if judged.stream is None else seams_and_drift(judged.stream, judged.fade, recording, ear, random),
     )

@@ -62,14 +62,15 @@ def load_library(manifest: Manifest) -> Library:
     """
     tracks = manifest.of("train")
     lengths = [track.clips * manifest.clip_samples // HOP for track in tracks]
-    path = manifest.folder / f"pitches-{_identity(manifest, tracks)}.npy"
+    path = manifest.cache / f"pitches-{_identity(manifest, tracks)}.npy"
     pitches = _read(path.as_posix(), (sum(lengths), BANDS))
     if pitches is None:
         bar = tqdm(tracks, desc="fingerprints", unit="track", disable=None)
         pitches = np.concatenate(
             [track_fingerprint(manifest, track) for track in bar] or [np.empty((0, BANDS), np.uint8)]
         )
-        with writing_to(manifest.folder, "PREPARED"):
+        with writing_to(manifest.cache, "PREPARED"):
+            manifest.cache.mkdir(exist_ok=True)
             save_array(path, pitches)
     return Library(pitches, np.cumsum(lengths, dtype=np.int64), tuple(track.source for track in tracks))
 

@@ -157,17 +157,18 @@ def levelled(sound: Sound) -> Sound:
     return sound if rms < 1e-4 else (sound * np.float32(TARGET_RMS / rms))
 
 
-def kept(folder: Path, name: str, manifest: Manifest, make: Callable[[], Hearing]) -> Hearing:
+def kept(name: str, manifest: Manifest, make: Callable[[], Hearing]) -> Hearing:
     """What was measured of recordings before, or now.
 
     Raises:
         StorageError: it can't be kept.
     """
-    path = folder / f"heard-{name}-{identity(manifest)}.npz"
+    path = manifest.cache / f"heard-{name}-{identity(manifest)}.npz"
     found = Hearing.load(path)
     if found is None:
         found = make()
-        with writing_to(folder, "--reference"):
+        with writing_to(manifest.cache, "--reference"):
+            manifest.cache.mkdir(exist_ok=True)
             found.save(path)
     return found
 

@@ -34,11 +34,12 @@ def known(manifest: Manifest, library: Library, view: View, held_out: Music, pla
     """
 
     def found(name: str, make: Callable[[], Sequence[Excerpt] | Music]) -> Matches:
-        path = manifest.folder / f"nearest-{name}-{view.name}-{identity(manifest)}.json"
+        path = manifest.cache / f"nearest-{name}-{view.name}-{identity(manifest)}.json"
         matches = _read(path)
         if matches is None:
             matches = search(make(), library, view)
-            with writing_to(manifest.folder, "--reference"):
+            with writing_to(manifest.cache, "--reference"):
+                manifest.cache.mkdir(exist_ok=True)
                 write_atomically(path, json.dumps([asdict(match) for match in matches]) + "\n")
         return matches
 
