@@ -84,6 +84,19 @@ def test_new_music_of_the_right_moods_has_no_fault(world: World) -> None:
     assert distance.value < distance.planted["noise"] / 2
 
 
+def test_a_figure_is_as_sure_as_its_tracks_are_alike(world: World) -> None:
+    names = ("texture, of real", "movement of bands, of real", "loudness")
+    many, one = (
+        {figure.name: figure for figure in world.card(excerpts).figures} for excerpts in (songs(), songs()[:1])
+    )
+    for name in names:
+        value, interval = many[name].value, many[name].interval
+        assert value is not None
+        assert interval is not None
+        assert interval[0] < value < interval[1]
+        assert one[name].interval == pytest.approx((one[name].value, one[name].value))
+
+
 @pytest.mark.parametrize(
     ("planted", "complaints"),
     [

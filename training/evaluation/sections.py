@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from training.evaluation.distance import Clips as Sample
 from training.evaluation.distance import Distance, Estimate, FrechetDistance, KernelDistance, estimate, floor, quantiles
 from training.evaluation.hearing import Clips, Hearing
 from training.evaluation.probe import MoodProbe, Verdict
-from training.evaluation.report import Figure, Interval
+from training.evaluation.report import Figure, Interval, Wish
 
 DRAWS: Final = 1_000  #: of a bootstrap
 FEWEST_CLIPS: Final = 16  #: of a mood, for a distance of its own
@@ -148,15 +148,12 @@ def flaws(judged: Hearing, reference: Reference) -> Part:
     return Part(tuple(figures), tuple(faults))
 
 
-def level(judged: Hearing, reference: Reference) -> Part:
+def level(judged: Hearing, reference: Reference, random: np.random.Generator) -> Part:
     """How loud, and how evenly."""
     section = "loudness"
 
-    def summed(hearing: Hearing) -> loudness.Summary:
-        return loudness.summary(hearing.loudness)
-
-    found, real = summed(judged), summed(reference.held_out)
-    planted = {plant: summed(each) for plant, each in reference.planted.items()}
+    found, real = loudness.summary(judged.loudness), loudness.summary(reference.held_out.loudness)
+    planted = {plant: loudness.summary(each.loudness) for plant, each in reference.planted.items()}
     lines: tuple[tuple[str, str, str, float, str], ...] = (
         ("loudness", "LUFS", "median", 4.0, "within 4 LU of real"),
         ("spread of loudness", "LU", "spread", 4.0, "within 4 LU of real"),
@@ -167,11 +164,16 @@ def level(judged: Hearing, reference: Reference) -> Part:
         value, wanted = float(getattr(found, key)), float(getattr(real, key))
         plants: dict[str, float | None] = {plant: getattr(each, key) for plant, each in planted.items()}
         met = abs(value - wanted) <= most
-        figures.append(Figure(section, name, unit, "real", value, None, wanted, plants, aim, met))
+
+        def resampled(excerpts: NDArray[np.int64], key: str = key) -> float:
+            return float(getattr(loudness.summary([judged.loudness[at] for at in excerpts]), key))
+
+        interval = over_tracks(np.arange(len(judged.tracks)), judged.tracks, resampled, random)
+        figures.append(Figure(section, name, unit, "real", value, interval, wanted, plants, aim, met))
     return Part(tuple(figures))
 
 
-def spectrum(judged: Hearing, reference: Reference) -> tuple[Part, dict[str, list[float]]]:
+def spectrum(judged: Hearing, reference: Reference, random: np.random.Generator) -> tuple[Part, dict[str, list[float]]]:
     """How its spectrum is balanced, and whether it lives."""
     section = "spectrum"
     real = balance.summary(reference.held_out.balance)
@@ -180,10 +182,14 @@ def spectrum(judged: Hearing, reference: Reference) -> tuple[Part, dict[str, lis
     compared, halves = balance.compare(found, real), balance.compare(first, second)
     planted = {plant: balance.compare(balance.summary(each.balance), real) for plant, each in reference.planted.items()}
 
-    def figure(name: str, unit: str, key: str, wish: str, aim: str, met: bool | None) -> Figure:
+    def figure(name: str, unit: str, key: str, wish: Wish, aim: str, met: bool | None) -> Figure:
+        def resampled(excerpts: NDArray[np.int64]) -> float:
+            return float(getattr(balance.compare(balance.summary([judged.balance[at] for at in excerpts]), real), key))
+
         plants: dict[str, float | None] = {plant: float(getattr(each, key)) for plant, each in planted.items()}
         value, ceiling = float(getattr(compared, key)), float(getattr(halves, key))
-        return Figure(section, name, unit, "real" if wish == "real" else "low", value, None, ceiling, plants, aim, met)
+        interval = over_tracks(np.arange(len(judged.tracks)), judged.tracks, resampled, random)
+        return Figure(section, name, unit, wish, value, interval, ceiling, plants, aim, met)
 
     near = f"within {NEAR_REAL:.0%} of real"
     figures = (
@@ -244,9 +250,9 @@ def hangs_together(judged: Hearing, reference: Reference, random: np.random.Gene
 
 
 def over_tracks(
-    values: NDArray[np.float64],
+    values: NDArray[Any],
     tracks: Sequence[str],
-    statistic: Callable[[NDArray[np.float64]], np.floating | float],
+    statistic: Callable[[NDArray[Any]], np.floating | float],
     random: np.random.Generator,
 ) -> Interval:
     """A statistic's 95 % interval, by bootstrap over whole tracks."""
