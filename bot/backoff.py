@@ -1,7 +1,7 @@
 """When to try again, and where."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 class Backoff:
@@ -22,6 +22,27 @@ class Backoff:
         ceiling = min(self._most, self._first * 2.0 ** min(self._attempts, 20))
         self._attempts += 1
         return max(least, self._rng.uniform(self._first / 2, ceiling))
+
+
+class Stairs:
+    """Pauses that grow attempt by attempt, up to a last that repeats; with a little jitter."""
+
+    def __init__(self, pauses: Sequence[float], rng: random.Random, clock: Callable[[], float]) -> None:
+        self._pauses = pauses
+        self._rng = rng
+        self._clock = clock
+        self._next = 0.0
+        self.attempts = 0  #: since the last success
+
+    def wait(self) -> None:
+        """The next attempt is due after the pause that so many attempts ask for."""
+        pause = self._pauses[min(self.attempts, len(self._pauses) - 1)]
+        self._next = self._clock() + pause * self._rng.uniform(0.8, 1.2)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time."""
+        return self._clock() >= self._next
 
 
 class Round:

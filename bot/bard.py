@@ -13,7 +13,7 @@ from discord import app_commands
 
 from bot.attendance import Patience
 from bot.client import Endpoint, Wish
-from bot.engagement import Engagement
+from bot.engagement import Change, Engagement
 from bot.errors import VoiceError
 from bot.localisation import Sentence, language_of
 from bot.permissions import require_gm
@@ -23,7 +23,7 @@ from bot.table import Table
 from bot.translator import CatalogTranslator
 from bot.unreachable import UNREACHABLE
 from bot.voice import Channel, be_absent
-from generator.protocol import MAX_SEED, Controls, Transition
+from generator.protocol import MAX_SEED, Transition
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Bard(discord.Client):
         """A guild is there: after the start, and after a session that could not be resumed. Back to its table."""
         if self._store[guild.id].playing is not None:
             self._engagement(guild.id).come_back()
-            self._tell_listeners(guild.id)
+        self._tell_listeners(guild.id)  # who ended it may have had no time to
         self._mind_presence(guild)
 
     async def on_resumed(self) -> None:
@@ -102,8 +102,8 @@ class Bard(discord.Client):
         engagement = self._engagements.get(member.guild.id)
         if engagement is None:
             return
-        if member.id == member.guild.me.id and after.channel is not None:
-            engagement.dragged(after.channel.id)
+        if member.id == member.guild.me.id and isinstance(after.channel, Channel):
+            engagement.dragged(after.channel)
         else:
             engagement.count()
 
@@ -126,11 +126,11 @@ class Bard(discord.Client):
         return self._engagement(guild.id).deserted
 
     async def play(
-        self, member: discord.Member, controls: Controls, transition: Transition = "sudden"
+        self, member: discord.Member, change: Change, transition: Transition = "sudden"
     ) -> tuple[Sentence, ...]:
         """Plays for ``member``, in the channel where they are; what was done.
 
-        What was paused goes on. The same controls again change nothing. Somebody who is in no channel turns the music
+        What was paused goes on. The same music again changes nothing. Somebody who is in no channel turns the music
         where it plays.
 
         Raises:
@@ -138,19 +138,19 @@ class Bard(discord.Client):
         """
         if member.voice is None or member.voice.channel is None:
             if self.playing(member.guild) is not None:
-                return await self.turn(member.guild, controls, transition)
+                return await self.turn(member.guild, change, transition)
             raise VoiceError("You are in no voice channel. Join one, then ask me again.")
-        return await self._engagement(member.guild.id).play(member.voice.channel, controls, transition)
+        return await self._engagement(member.guild.id).play(member.voice.channel, change, transition)
 
     async def turn(
-        self, guild: discord.Guild, controls: Controls, transition: Transition = "sudden"
+        self, guild: discord.Guild, change: Change, transition: Transition = "sudden"
     ) -> tuple[Sentence, ...]:
         """Turns to other music where it plays; what is paused stays paused. What was done.
 
         Raises:
             NothingPlays: there is nothing to turn.
         """
-        return await self._engagement(guild.id).turn(controls, transition)
+        return await self._engagement(guild.id).turn(change, transition)
 
     async def pause(self, guild: discord.Guild) -> bool:
         """Pauses until :meth:`resume` or :meth:`play`; False when nothing plays."""
@@ -168,9 +168,10 @@ class Bard(discord.Client):
         """The guild's volume in percent."""
         return self._volume(guild.id)
 
-    def set_volume(self, guild: discord.Guild, percent: int) -> None:
-        """Sets the guild's volume, 0 to 100, for the present table and those to come."""
+    def set_volume(self, guild: discord.Guild, percent: int) -> tuple[Sentence, ...]:
+        """Sets the guild's volume, 0 to 100, for the present table and those to come; why it is not heard yet."""
         self._change_settings(guild.id, replace(self.guild_settings(guild), volume=percent))
+        return self._engagement(guild.id).patience_asked()
 
     def patience(self, guild: discord.Guild) -> Patience:
         """How long the guild keeps an empty table: its own settings, else the admin's."""
@@ -206,18 +207,18 @@ class Bard(discord.Client):
     def require_gm(self, interaction: discord.Interaction[Any]) -> discord.Member:
         """The member who asks, if they may change what the table hears. Ask this first, for every button too.
 
+        What is to be told to the GM alone is told through this interaction from now on.
+
         Only somebody who manages the server may choose the GM role: ``bot.permissions.require_manager``.
 
         Raises:
             NotAllowedError: they may not; the message says who may.
         """
         guild = interaction.guild
-        return require_gm(interaction, self.guild_settings(guild).gm_role if guild is not None else None)
-
-    def asked_by(self, interaction: discord.Interaction[Any]) -> None:
-        """Remembers through which interaction the guild's GM can be told something in private."""
-        if interaction.guild_id is not None:
-            self._asked[interaction.guild_id] = interaction
+        member = require_gm(interaction, self.guild_settings(guild).gm_role if guild is not None else None)
+        if interaction.response.is_done():  # else it has come too late to be of use
+            self._asked[member.guild.id] = interaction
+        return member
 
     def add_listener(self, listener: Listener) -> None:
         """Calls ``listener(guild)``, in the background, whenever what the guild's panel shows may be another.
@@ -268,8 +269,8 @@ class Bard(discord.Client):
         )
 
     async def _lost(self, guild: int, table: Table, reason: Sentence) -> None:
-        await self._engagement(guild).lost(table)
-        await self._whisper(guild, reason)
+        if await self._engagement(guild).lost(table):
+            await self._whisper(guild, reason)
 
     def _find(self, guild: int, channel: int) -> Channel | None:
         home = self.get_guild(guild)

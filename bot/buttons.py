@@ -30,29 +30,36 @@ async def press(bard: Bard, interaction: Interaction) -> Answer:
         BotError: it can't be done, or not by this person.
     """
     member = bard.require_gm(interaction)
-    bard.asked_by(interaction)
-    guild, playing = member.guild, bard.playing(member.guild)
+    guild, there_was = member.guild, True
     data: Mapping[str, object] = {**(interaction.data or {})}
     button = panel.parse(data.get("custom_id"))
     if button is None:
         raise BotError("I know no such button. /panel makes a new panel.")
     if button in MOODS:
-        return await bard.play(member, Controls(Mood(button), playing.controls.intensity if playing else 3))
+        mood = Mood(button)
+        return await bard.play(member, lambda heard: replace(heard or Controls(mood), mood=mood, blend=None))
     if button in ("quieter", "louder"):
         step = panel.VOLUME_STEP if button == "louder" else -panel.VOLUME_STEP
         bard.set_volume(guild, max(0, min(100, bard.volume(guild) + step)))
     elif button == "keep":
         await post(bard, interaction, await keep(bard, interaction))
-    elif playing is None:
-        raise NothingPlays
     elif button == "pause":
-        await bard.pause(guild)
+        there_was = await bard.pause(guild)
     elif button == "resume":
-        await bard.resume(guild)
+        there_was = await bard.resume(guild)
     elif button == "stop":
-        await bard.silence(guild)
+        there_was = await bard.silence(guild)
     else:
         step = 1 if button == "stronger" else -1
-        intensity = max(INTENSITIES.start, min(INTENSITIES.stop - 1, playing.controls.intensity + step))
-        await bard.turn(guild, replace(playing.controls, intensity=intensity))
+        await bard.turn(guild, lambda heard: _pushed(heard, step))
+    if not there_was:
+        raise NothingPlays
     return ()
+
+
+def _pushed(heard: Controls | None, step: int) -> Controls:
+    """One step calmer or wilder, as far as it goes."""
+    if heard is None:
+        raise NothingPlays
+    intensity = max(INTENSITIES.start, min(INTENSITIES.stop - 1, heard.intensity + step))
+    return replace(heard, intensity=intensity)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import aiohttp
@@ -118,6 +118,7 @@ class Wish:
 
     controls: Controls
     volume: float
+    transition: Transition = "sudden"  #: by which the controls are reached
 
 
 class GeneratorClient:
@@ -149,7 +150,6 @@ class GeneratorClient:
         self._endpoint = endpoint
         self._listener = listener
         self._wish = wish
-        self._transition: Transition = "sudden"  # by which the wish's mood is reached
         self._seed = seed
         self._backoff = Backoff(rng or random.Random())  # noqa: S311 - jitter, not a secret
         self._round = Round(seed)
@@ -177,14 +177,12 @@ class GeneratorClient:
 
     def set_mood(self, controls: Controls, transition: Transition = "sudden") -> None:
         """Asks for other music: now, or as soon as the line stands. The newest wins; the same again does nothing."""
-        if controls != self._wish.controls:
-            self._wish = Wish(controls, self._wish.volume)
-            self._transition = transition
-            self._news.set()
+        self._wish = Wish(controls, self._wish.volume, transition)
+        self._news.set()
 
     def set_volume(self, volume: float) -> None:
         """Asks for a gain of 0 to 1: now, or as soon as the line stands."""
-        self._wish = Wish(self._wish.controls, volume)
+        self._wish = replace(self._wish, volume=volume)
         self._news.set()
 
     def advance(self, playhead: int) -> None:
@@ -278,7 +276,7 @@ class GeneratorClient:
         while True:
             await self._news.wait()
             self._news.clear()
-            wish, sent, playhead, transition = self._wish, self._sent, self._playhead, self._transition
+            wish, sent, playhead = self._wish, self._sent, self._playhead
             self._sent = wish
             if wish != sent and self._start > playhead + 2 * LEAD_FRAMES:
                 # A server can't change what a stream before this one has sent, and all of that need not be heard first.
@@ -287,9 +285,9 @@ class GeneratorClient:
                 return
             if sent is None or wish.volume != sent.volume:
                 await socket.send_str(encode(SetVolume(wish.volume, playhead)))
-            if sent is None or wish.controls != sent.controls:
+            if sent is None or replace(wish, volume=sent.volume) != sent:
                 asked = wish.controls
-                change = SetMood(asked.mood, playhead, asked.intensity, asked.blend, transition)
+                change = SetMood(asked.mood, playhead, asked.intensity, asked.blend, wish.transition)
                 await socket.send_str(encode(change))
             if playhead - self._sent_playhead >= PLAYHEAD_EVERY:
                 self._sent_playhead = playhead

@@ -46,11 +46,6 @@ def add_commands(bard: Bard) -> None:
 def _add_music(bard: Bard) -> None:
     """What changes the music: the GM's."""
 
-    def require_gm(interaction: Interaction) -> discord.Member:
-        member = bard.require_gm(interaction)
-        bard.asked_by(interaction)  # later than the refusal: what is told to the GM alone is told to no one else
-        return member
-
     @bard.tree.command(name="mood", description="Play a mood in your voice channel, or turn to it")
     @app_commands.describe(
         mood="What the story is like now",
@@ -70,7 +65,8 @@ def _add_music(bard: Bard) -> None:
         async def answer() -> Answer:
             second = Mood(blend) if blend is not None else None
             how: Transition = "slow" if transition == "slow" else "sudden"
-            return await bard.play(require_gm(interaction), Controls(Mood(mood), intensity, second), how)
+            controls = Controls(Mood(mood), intensity, second)
+            return await bard.play(bard.require_gm(interaction), lambda _: controls, how)
 
         await respond(interaction, answer)
 
@@ -78,7 +74,7 @@ def _add_music(bard: Bard) -> None:
     @_guild_only
     async def stop(interaction: Interaction) -> None:
         async def answer() -> Answer:
-            if not await bard.silence(require_gm(interaction).guild):
+            if not await bard.silence(bard.require_gm(interaction).guild):
                 raise NothingPlays
             return (Sentence("The music has stopped. /mood brings it back."),)
 
@@ -88,7 +84,7 @@ def _add_music(bard: Bard) -> None:
     @_guild_only
     async def pause(interaction: Interaction) -> None:
         async def answer() -> Answer:
-            if not await bard.pause(require_gm(interaction).guild):
+            if not await bard.pause(bard.require_gm(interaction).guild):
                 raise NothingPlays
             return (Sentence("Paused. /resume lets the music go on."),)
 
@@ -98,7 +94,7 @@ def _add_music(bard: Bard) -> None:
     @_guild_only
     async def resume(interaction: Interaction) -> None:
         async def answer() -> Answer:
-            if not await bard.resume(require_gm(interaction).guild):
+            if not await bard.resume(bard.require_gm(interaction).guild):
                 raise NothingPlays
             return (Sentence("The music goes on."),)
 
@@ -109,10 +105,10 @@ def _add_music(bard: Bard) -> None:
     @_guild_only
     async def volume(interaction: Interaction, percent: app_commands.Range[int, 0, 100]) -> None:
         async def answer() -> Answer:
-            guild = require_gm(interaction).guild
-            bard.set_volume(guild, percent)
+            guild = bard.require_gm(interaction).guild
+            later = bard.set_volume(guild, percent)
             done = Sentence("Volume {percent} %.", percent=percent)
-            return (done,) if bard.playing(guild) else (done, Sentence("It holds from the next mood on."))
+            return (done, *later) if bard.playing(guild) else (done, Sentence("It holds from the next mood on."))
 
         await respond(interaction, answer)
 
@@ -120,7 +116,7 @@ def _add_music(bard: Bard) -> None:
     @_guild_only
     async def keep(interaction: Interaction) -> None:
         async def answer() -> Answer:
-            require_gm(interaction)
+            bard.require_gm(interaction)
             file = await keeping.keep(bard, interaction)
             # First the private answer: the first after "thinking…" takes its place, and nobody but the GM would see it.
             await tell(interaction, (Sentence("Here it is, for everybody to keep."),))
@@ -147,7 +143,6 @@ def _add_views(bard: Bard, panel_messages: PanelMessages) -> None:
     async def panel(interaction: Interaction) -> None:
         async def answer() -> Answer:
             bard.require_gm(interaction)
-            bard.asked_by(interaction)
             await panel_messages.open(interaction)
             return (Sentence("The panel is here. Pin it, and it stays at hand."),)
 

@@ -23,6 +23,8 @@ from generator.protocol import Controls, Transition
 
 log = logging.getLogger(__name__)
 
+Change = Callable[[Controls | None], Controls]  #: what is to be heard, given what is
+
 #: Seconds between attempts to get back to a table after a restart: two minutes. Then it is forgotten.
 RETURN_PAUSES: Final = (5.0, 10.0, 20.0, 35.0, 50.0)
 
@@ -73,6 +75,7 @@ class Engagement:
         self._retry: Timer | None = None
         self._attendance: Attendance | None = None
         self._closed = False
+        self._joining: asyncio.Future[None] | None = None
         self._lock = asyncio.Lock()
 
     @property
@@ -87,7 +90,7 @@ class Engagement:
 
     # What the GM asks
 
-    async def play(self, channel: Channel, controls: Controls, transition: Transition) -> tuple[Sentence, ...]:
+    async def play(self, channel: Channel, change: Change, transition: Transition) -> tuple[Sentence, ...]:
         """Plays there, or turns to other music; what was done.
 
         Raises:
@@ -95,7 +98,10 @@ class Engagement:
         """
         async with self._lock:
             goal = check(channel)
+            if self.table is not None and self.table.over:  # shown out; but who asks now wants it back
+                await self._leave()
             before, table = self.playing, self.table
+            controls = change(before.controls if before is not None else None)
             wanted = _asked(before, goal.id, controls)
             music = title(controls)
             if table is None:
@@ -103,7 +109,7 @@ class Engagement:
                 goal = table.channel or goal
                 await self._settle()
                 done = Sentence("Playing {music} in {channel}.", music=music, channel=goal.name)
-                return done, *self._patience_asked()
+                return done, *self.patience_asked()
             moved = table.channel is None or table.channel.id != goal.id
             if moved:
                 await table.move(goal)
@@ -121,9 +127,9 @@ class Engagement:
                 done = Sentence("The music goes on: {music}.", music=music)
             else:
                 done = Sentence("That plays already: {music}.", music=music)
-            return done, *self._patience_asked()
+            return done, *self.patience_asked()
 
-    async def turn(self, controls: Controls, transition: Transition) -> tuple[Sentence, ...]:
+    async def turn(self, change: Change, transition: Transition) -> tuple[Sentence, ...]:
         """Turns to other music where it plays; what was done.
 
         Raises:
@@ -133,19 +139,20 @@ class Engagement:
             before = self.playing
             if before is None:
                 raise NothingPlays
+            controls = change(before.controls)
             wanted = replace(_asked(before, before.channel, controls), paused=before.paused)
             self._want(wanted)
+            turned = wanted != before
             if self.table is not None:
-                self.table.set_mood(controls, transition)
+                turned = self.table.set_mood(controls, transition) or turned
             await self._settle()
             if self.playing is None:  # that was the last attempt to return to it
                 raise NothingPlays
             music = title(controls)
-            if wanted == before:
+            done = Sentence("Turning to {music}.", music=music)
+            if not turned:
                 done = Sentence("That plays already: {music}.", music=music)
-            else:
-                done = Sentence("Turning to {music}.", music=music)
-            return done, *self._patience_asked()
+            return done, *self.patience_asked()
 
     async def pause(self, paused: bool) -> bool:
         """Pauses, or goes on; False when there is nothing to pause."""
@@ -168,22 +175,25 @@ class Engagement:
 
     # What happens
 
-    async def lost(self, table: Table) -> None:
-        """This table has ended by itself."""
+    async def lost(self, table: Table) -> bool:
+        """This table has ended by itself; False if nobody misses it."""
         async with self._lock:
-            if table is self.table:
-                self._want(None)
-                await self._settle()
+            if table is not self.table:
+                return False
+            self._want(None)
+            await self._settle()
+            return True
 
     def count(self) -> None:
         """Somebody came, went, or was deafened."""
         if self._attendance is not None:
             self._attendance.count(self._listeners())
 
-    def dragged(self, channel: int) -> None:
+    def dragged(self, channel: Channel) -> None:
         """The bot is in this channel now."""
-        if self.playing is not None and self.table is not None:
-            self._want(replace(self.playing, channel=channel))
+        if self.table is not None and self.playing is not None:
+            self.table.dragged(channel)
+            self._want(replace(self.playing, channel=(self.table.channel or channel).id))
             self.count()
             self._changed()
 
@@ -214,9 +224,11 @@ class Engagement:
                 await self._settle()
 
     async def close(self) -> None:
-        """Leaves the channel for good; what played is remembered."""
+        """Leaves the channel for good, a join under way included; what played is remembered."""
+        self._closed = True
+        if self._joining is not None:
+            self._joining.cancel()
         async with self._lock:
-            self._closed = True
             if self._retry is not None:
                 self._retry.cancel()
             await self._leave()
@@ -265,9 +277,17 @@ class Engagement:
 
     async def _open(self, channel: Channel, playing: Playing) -> Table:
         if self._closed:
-            raise VoiceError("I am being restarted. Please ask me again in a minute.")
+            raise _restarting()
         table = self._hire(Wish(playing.controls, self._gain()))
-        await table.join(channel)
+        self._joining = asyncio.ensure_future(table.join(channel))
+        try:
+            await self._joining
+        except asyncio.CancelledError:
+            if self._closed:
+                raise _restarting() from None
+            raise
+        finally:
+            self._joining = None
         table.set_volume(self._gain())  # it may have been changed meanwhile
         self.table = table
         self._retries = 0
@@ -297,10 +317,15 @@ class Engagement:
         channel = self._find(self.playing.channel) if self.playing is not None else None
         return listeners(channel) if channel is not None else 0
 
-    def _patience_asked(self) -> tuple[Sentence, ...]:
+    def patience_asked(self) -> tuple[Sentence, ...]:
+        """What is to be added to an answer while it can't be heard yet."""
         if self.table is None or self.table.connected:
             return ()
         return (Sentence("The music generator does not answer yet; the music follows as soon as it does."),)
+
+
+def _restarting() -> VoiceError:
+    return VoiceError("I am being restarted. Please ask me again in a minute.")
 
 
 def _asked(before: Playing | None, channel: int, controls: Controls) -> Playing:

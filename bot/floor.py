@@ -1,7 +1,9 @@
 """Leave to speak: on a stage Discord lets nobody hear the bot before somebody has given it the floor."""
 
+import asyncio
 import logging
 from enum import Enum
+from typing import Final
 
 import discord
 
@@ -9,6 +11,8 @@ from bot.localisation import Sentence
 from bot.unreachable import UNREACHABLE
 
 log = logging.getLogger(__name__)
+
+_ASK_SECONDS: Final = 2.0
 
 
 class Place(Enum):
@@ -21,10 +25,13 @@ class Place(Enum):
 
 def place(channel: discord.VoiceChannel | discord.StageChannel) -> Place:
     """Where the bot stands now."""
-    me = channel.guild.me
+    if _muted(channel):
+        return Place.AUDIENCE
     if not isinstance(channel, discord.StageChannel):
-        return Place.SPEAKER if channel.permissions_for(me).speak else Place.AUDIENCE
-    state = me.voice
+        # Of who may not connect, discord.py says that he may not speak; but who is in there already is heard.
+        allowed = channel.permissions_for(channel.guild.me)
+        return Place.SPEAKER if allowed.speak or not allowed.connect else Place.AUDIENCE
+    state = channel.guild.me.voice
     if state is None or not state.suppress:
         return Place.SPEAKER
     return Place.LISTED if state.requested_to_speak_at is not None else Place.AUDIENCE
@@ -42,11 +49,21 @@ class Floor:
         before, self._before = self._before, place(channel)
         if self._before is not Place.AUDIENCE:
             return None
+        if _muted(channel):
+            return Sentence(
+                "I am muted in {channel}. Unmute me there or call me to another channel, and the music goes on.",
+                channel=channel.name,
+            )
         if not isinstance(channel, discord.StageChannel):
             return forbidden(channel, Sentence("Speak"))
         before_forbidden, self._forbidden = self._forbidden, not may_ask(channel)
         if before is None or (before_forbidden and not self._forbidden):
-            return await _ask(channel)
+            try:
+                return await _ask(channel)
+            except TimeoutError:
+                self._before = None  # it was not asked yet
+                log.warning("asking to speak in %s takes long: another attempt follows", channel)
+                return None
         if before is Place.LISTED:
             return Sentence(
                 "My wish to speak on the stage {channel} was declined. Invite me to speak, and the music plays.",
@@ -58,6 +75,12 @@ class Floor:
                 channel=channel.name,
             )
         return None
+
+
+def _muted(channel: discord.VoiceChannel | discord.StageChannel) -> bool:
+    """Whether the server mutes the bot, or everybody, as in the channel of those who are away."""
+    state = channel.guild.me.voice
+    return state is not None and (state.mute or (state.suppress and not isinstance(channel, discord.StageChannel)))
 
 
 def may_ask(channel: discord.StageChannel) -> bool:
@@ -76,19 +99,26 @@ def forbidden(channel: discord.VoiceChannel | discord.StageChannel, *permissions
 
 
 async def _ask(channel: discord.StageChannel) -> Sentence | None:
-    """Onto the stage if the bot may, else onto the list of those who ask."""
+    """Onto the stage if the bot may, else onto the list of those who ask.
+
+    Raises:
+        TimeoutError: Discord puts it off, and there is more to look after than this.
+    """
     me = channel.guild.me
     allowed = channel.permissions_for(me)
     try:
-        if allowed.mute_members:
-            await me.edit(suppress=False)
-            return None
-        if allowed.request_to_speak:
-            await me.request_to_speak()
-            return Sentence(
-                "{channel} is a stage, so I have asked to speak there. Let me, and the music plays.",
-                channel=channel.name,
-            )
+        async with asyncio.timeout(_ASK_SECONDS):
+            if allowed.mute_members:
+                await me.edit(suppress=False)
+                return None
+            if allowed.request_to_speak:
+                await me.request_to_speak()
+                return Sentence(
+                    "{channel} is a stage, so I have asked to speak there. Let me, and the music plays.",
+                    channel=channel.name,
+                )
+    except TimeoutError:
+        raise
     except UNREACHABLE as error:
         log.warning("asking to speak in %s failed: %s", channel, error)
     return Sentence(

@@ -15,6 +15,7 @@ from bot.heard import KEPT_SECONDS
 from bot.localisation import Sentence
 from bot.permissions import require_member
 from bot.recording import write_packets
+from bot.unreachable import UNREACHABLE
 from generator.protocol import FRAMES_PER_SECOND
 
 #: What Ogg adds to the packets: a header of each page and a byte for each 255 of a packet. Measured: 1 to 2 %.
@@ -46,8 +47,9 @@ async def post(bard: Bard, interaction: Interaction, file: discord.File) -> None
     sentence = Sentence("🎵 What the table heard last.").to(panel.language(bard, guild))
     try:
         await interaction.followup.send(sentence, file=file)
-    except discord.HTTPException as error:
-        raise BotError("Discord does not let me post the file here ({reason}).", reason=error.text) from None
+    except UNREACHABLE as error:
+        reason = error.text if isinstance(error, discord.HTTPException) else error
+        raise BotError("Discord does not let me post the file here ({reason}).", reason=reason) from None
 
 
 def ogg(packets: Sequence[bytes], limit: int) -> tuple[bytes, float]:

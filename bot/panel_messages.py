@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 EVERY_SECONDS: Final = 3.0  #: at most one edit in so long; Discord allows five in five seconds in one channel
 SETTLED_SECONDS: Final = SECONDS  #: after a change the picture shows the new mood and nothing else
 IDLE_SECONDS: Final = 60.0  #: how old a picture may become while nothing changes
+EDIT_SECONDS: Final = 5.0  #: that an edit may take
+REFUSED_SECONDS: Final = 4.0  #: after an edit that Discord did not take, and twice as long after each further one
 
 
 class PanelMessages:
@@ -42,7 +44,7 @@ class PanelMessages:
         """Posts the guild's panel where the interaction is; the one before it goes.
 
         Raises:
-            BotError: the bot may not post there.
+            BotError: the bot may not post there, or Discord does not take it.
             StoreError: it is there, but is forgotten when the bot restarts.
         """
         guild, channel = require_member(interaction).guild, interaction.channel
@@ -58,6 +60,9 @@ class PanelMessages:
                     "Discord does not let me post in {channel}. Please check my permissions there.",
                     channel=f"<#{interaction.channel_id}>",
                 ) from None
+            except UNREACHABLE as error:
+                log.warning("the panel could not be posted: %s", error)
+                raise BotError("Discord can't be reached at the moment. Please try again soon.") from None
             try:
                 await self._bard.set_panel(guild, PanelPlace(channel.id, message.id))
             finally:
@@ -75,25 +80,30 @@ class PanelMessages:
     async def _follow(self, guild: discord.Guild) -> None:
         news = self._news[guild.id] = asyncio.Event()
         news.set()
+        refused = 0
         try:
             while (place := self._bard.panel(guild)) is not None:
                 changed = news.is_set()
                 news.clear()
                 shown = await self._edit(guild, place)
+                refused = 0 if shown else refused + 1
                 await asyncio.sleep(EVERY_SECONDS)
                 if not news.is_set():
                     music = panel.music(self._bard, guild)
                     if music is None and shown:
                         break
-                    unsettled = shown and music is not None and (changed or music.trouble is not None)
-                    await _wait(news, SETTLED_SECONDS if unsettled else IDLE_SECONDS)
+                    unsettled = music is not None and (changed or music.trouble is not None)
+                    pause = SETTLED_SECONDS if unsettled else IDLE_SECONDS
+                    await _wait(news, pause if shown else min(IDLE_SECONDS, REFUSED_SECONDS * 2.0 ** min(refused - 1, 8)))
         finally:
             del self._news[guild.id]
 
     async def _edit(self, guild: discord.Guild, place: PanelPlace) -> bool:
         """Whether there is nothing to try again."""
         try:
-            await self._message(place).edit(**await self._content(guild, new=False))
+            content = await self._content(guild, new=False)
+            async with asyncio.timeout(EDIT_SECONDS):  # else one that is put off would hold up a new panel's
+                await self._message(place).edit(**content)
         except discord.NotFound:
             log.info("the panel was deleted")
             if self._bard.panel(guild) == place:

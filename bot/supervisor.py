@@ -16,15 +16,17 @@ from typing import Final
 
 import discord
 
+from bot.backoff import Stairs
+from bot.due import Due
 from bot.errors import VoiceError
 from bot.floor import Floor, Place, place
 from bot.handshake import Handshake
 from bot.localisation import Sentence
+from bot.notices import Notices
 from bot.playout import Playout
 from bot.unreachable import UNREACHABLE
 from bot.voice import Channel, HopelessVoiceError, MovedError, check, connect, deleted, dismissal, leave, refusal
 from bot.voice_connection import TableVoice, gateway_open
-from generator.protocol import FRAME_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class Supervisor:
         self.paused = False
         self.reconnects = 0
         self._playout = playout
-        self._tell = tell
+        self._notices = Notices(tell)
         self._ended = ended
         self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._clock = clock
@@ -86,14 +88,12 @@ class Supervisor:
         self._handshake = Handshake(clock)
         self._silent = asyncio.Event()  # the player thread has ended; new for each
         self._silent.set()
-        self._attempts = 0
-        self._next_attempt = 0.0
+        self._rejoins = Stairs(REJOIN_PAUSES, self._rng, clock)
         self._connected_at = 0.0
         self._lost_at: float | None = None
-        self._told: set[str] = set()
         self._sent = 0  # by connections that are over
-        self._due_since: float | None = None
-        self._due_seconds = 0.0
+        self._due = Due(clock)
+        self._ending = False
 
     # What the table asks
 
@@ -123,11 +123,22 @@ class Supervisor:
         self._move_asked = None
         self._news.set()
 
+    def dragged(self, channel: Channel) -> None:
+        """The bot is in this channel, which is right, but for a wish that Discord has not heard of yet."""
+        if channel.id == self._here:
+            return
+        unasked = self.channel is not None and self.channel.id != self._here and self._move_asked is None
+        self._here, self._move_asked = channel.id, None
+        if not unasked:
+            self.channel = channel
+        self._floor = Floor()
+        self._news.set()
+
     async def pause(self) -> None:
         """Falls silent within 0.3 s, and stays in the channel."""
         self.paused = True
         await self._fall_silent()
-        self._count_due(False)
+        self._due.follow(False)
 
     def resume(self) -> None:
         """Is heard again."""
@@ -140,8 +151,13 @@ class Supervisor:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._fall_silent()
-        self._count_due(False)
+        self._due.follow(False)
         await self._drop()
+
+    @property
+    def over(self) -> bool:
+        """Whether the bot was shown out, or there is no way back in; :attr:`_ended` is told in a moment."""
+        return self._ending or (self._voice is not None and self._voice.dismissed)
 
     @property
     def sent(self) -> int:
@@ -151,8 +167,7 @@ class Supervisor:
     @property
     def expected(self) -> int:
         """Packets so far that were due: one every 20 ms from the first music on, pauses excepted."""
-        since = self._clock() - self._due_since if self._due_since is not None else 0.0
-        return round((self._due_seconds + since) / FRAME_SECONDS)
+        return self._due.packets
 
     @property
     def audible(self) -> bool:
@@ -163,7 +178,8 @@ class Supervisor:
             and not voice.over
             and voice.is_connected()
             and voice.encrypted
-            and place(voice.channel) is Place.SPEAKER
+            and self.channel is not None
+            and place(self.channel) is Place.SPEAKER
         )
 
     # What should be so, step by step
@@ -175,16 +191,17 @@ class Supervisor:
                 async with asyncio.timeout(_TICK_SECONDS if calm else _HASTE_SECONDS):
                     await self._news.wait()
             self._news.clear()
-            self._count_due(self._playout.music.is_set() and not self.paused)
+            self._due.follow(self._playout.music.is_set() and not self.paused)
             try:
                 reason = await self._step()
             except Exception:  # it must go on, so what nobody foresaw is a lost connection
                 log.exception("a table's supervisor stumbled")
                 reason = None
-                self._attempts += 1
-                self._schedule()
+                self._rejoins.attempts += 1
+                self._rejoins.wait()
                 await self._drop()
             if reason is not None:
+                self._ending = True
                 await self._drop()
                 self._ended(reason)
                 return
@@ -196,14 +213,14 @@ class Supervisor:
             return await self._dismissal()
         if voice is None or voice.over:
             return await self._rejoin()
-        if not voice.is_connected() or voice.channel is None:
+        if not voice.is_connected():
             return None  # on the way to another server
-        if not await self._follow_channel(voice):
+        channel = await self._present_channel()
+        if channel is None:
             return None
-        channel = voice.channel
         self._playout.set_bitrate(channel.bitrate)
-        self._notice(await self._floor.follow(channel))
-        self._notice(self._handshake.follow(voice))
+        self._notices.once(await self._floor.follow(channel))
+        self._notices.once(self._handshake.follow(voice))
         if self._handshake.stuck:
             voice.end()
         if place(channel) is not Place.SPEAKER:
@@ -212,22 +229,23 @@ class Supervisor:
             self._play(voice)
         return None
 
-    async def _follow_channel(self, voice: TableVoice) -> bool:
-        """Whether the bot is where it should be; where people dragged it to is always right."""
-        if voice.channel.id != self._here:
-            self._here, self.channel, self._move_asked = voice.channel.id, voice.channel, None
-            self._floor = Floor()
+    async def _present_channel(self) -> Channel | None:
+        """The channel in which the bot is, if it is where it should be."""
+        guild = self._guild
+        state = guild.me.voice if guild is not None else None
+        if state is not None and isinstance(state.channel, Channel):
+            self.dragged(state.channel)
         if self.channel is None or self.channel.id == self._here:
-            return True
+            return self.channel
         if self._move_asked is None:
             self._move_asked = self._clock()
             # As if dragged there by a person: the connection follows, and nobody sees the bot leave.
             with contextlib.suppress(*UNREACHABLE):  # the gateway is away
                 await self.channel.guild.change_voice_state(channel=self.channel, self_deaf=True)
         elif self._clock() - self._move_asked > _MOVE_SECONDS:
-            log.warning("no way from %s to %s: leaving, to join there", voice.channel, self.channel)
+            log.warning("no way to %s: leaving, to join there", self.channel)
             await self._drop()
-        return False
+        return None
 
     def _play(self, voice: TableVoice) -> None:
         """Starts a player thread. It ends for many reasons, and reports none of them."""
@@ -242,7 +260,7 @@ class Supervisor:
             return
         self._silent = silent
         self._lost_at = None
-        self._told.clear()
+        self._notices.forget()
 
     async def _fall_silent(self) -> None:
         """Returns when the last of the sound and its five frames of silence are sent, if they can be."""
@@ -273,15 +291,14 @@ class Supervisor:
         voice = self._voice
         assert self.channel is not None  # noqa: S101 - it was joined
         if voice is not None:
-            now = self._clock()
-            if now - self._connected_at >= STEADY_SECONDS:
-                self._attempts = 0
-            self._schedule()
+            if self._clock() - self._connected_at >= STEADY_SECONDS:
+                self._rejoins.attempts = 0
+            self._rejoins.wait()
             await self._drop()
             reason = refusal(self.channel.name, voice.close_code)
             if isinstance(reason, HopelessVoiceError):
                 return reason.sentence
-        if self._clock() < self._next_attempt:
+        if not self._rejoins.due:
             return None
         guild = self._guild
         if guild is None or guild.unavailable or not gateway_open(guild):
@@ -290,7 +307,7 @@ class Supervisor:
         if not isinstance(channel, Channel):
             return deleted(self.channel)
         self.channel = channel
-        self._attempts += 1
+        self._rejoins.attempts += 1
         try:
             await self._connect(check(channel))
         except HopelessVoiceError as error:
@@ -298,10 +315,10 @@ class Supervisor:
         except VoiceError as error:
             if isinstance(error, MovedError):
                 self.channel = error.channel
-            self._schedule()
-            log.warning("no way back into %s, attempt %d: %s", channel, self._attempts, error)
+            self._rejoins.wait()
+            log.warning("no way back into %s, attempt %d: %s", channel, self._rejoins.attempts, error)
             if self._lost_at is not None and self._clock() - self._lost_at > NOTICE_SECONDS:
-                self._notice(
+                self._notices.once(
                     Sentence(
                         "I lost the voice connection to {channel} and keep trying to get it back. {reason}",
                         channel=channel.name,
@@ -324,22 +341,6 @@ class Supervisor:
         if guild is not None and guild.get_channel(self.channel.id) is None:
             return deleted(self.channel)
         return dismissal(self.channel)
-
-    def _schedule(self) -> None:
-        pause = REJOIN_PAUSES[min(self._attempts, len(REJOIN_PAUSES) - 1)]
-        self._next_attempt = self._clock() + pause * self._rng.uniform(0.8, 1.2)
-
-    def _notice(self, sentence: Sentence | None) -> None:
-        """Tells the GM, once until there is music again."""
-        if sentence is not None and sentence.text not in self._told:
-            self._told.add(sentence.text)
-            self._tell(sentence)
-
-    def _count_due(self, due: bool) -> None:
-        now = self._clock()
-        if self._due_since is not None:
-            self._due_seconds += now - self._due_since
-        self._due_since = now if due else None
 
 
 def _ring(loop: asyncio.AbstractEventLoop, silent: asyncio.Event, news: asyncio.Event, _: Exception | None) -> None:

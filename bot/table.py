@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bot.client import Away, ClientEvent, Connected, Endpoint, GeneratorClient, Wish
@@ -20,6 +20,7 @@ from generator.protocol import FRAME_SECONDS, Controls, MoodLands, Opened, Trans
 
 log = logging.getLogger(__name__)
 
+SLOW: Final = timedelta(seconds=15)  #: then a slow turn has come to its end
 NOTICE_SECONDS: Final = 3.0  #: an outage of the generator's shorter than this is nobody's business
 REASON_LETTERS: Final = 300  #: of what the generator says of itself, in a message that Discord limits
 
@@ -133,6 +134,10 @@ class Table:
         """Goes on in another channel of the same guild."""
         self._supervisor.move(channel)
 
+    def dragged(self, channel: Channel) -> None:
+        """The bot is in this channel now."""
+        self._supervisor.dragged(channel)
+
     async def pause(self) -> None:
         """Fades out and stays in the channel; the music waits where it is."""
         self._latency.forget()
@@ -148,8 +153,10 @@ class Table:
         return self._supervisor.paused
 
     def set_mood(self, controls: Controls, transition: Transition = "sudden") -> bool:
-        """Turns to other music; False when that plays, or was asked for, already."""
-        if controls == self._client.wish.controls:
+        """Turns to other music; False when that plays, or was asked for, already. A slow turn may be cut short."""
+        wish, age = self._client.wish, datetime.now(UTC) - self._since
+        under_way = wish.transition == "slow" and age < SLOW and not self.paused
+        if controls == wish.controls and not (under_way and transition == "sudden"):
             return False
         self._client.set_mood(controls, transition)
         if not self.paused:
@@ -180,14 +187,19 @@ class Table:
         return self._supervisor.channel
 
     @property
+    def over(self) -> bool:
+        """Whether it is about to end by itself: the bot was shown out."""
+        return self._supervisor.over
+
+    @property
     def wish(self) -> Wish:
         """What was asked for last."""
         return self._client.wish
 
     @property
     def connected(self) -> bool:
-        """Whether the generator answers."""
-        return self._client.connected
+        """Whether the generator answers, and in time."""
+        return self._client.connected and not self._buffer.holding
 
     def status(self) -> Status:
         """How the table fares now."""
@@ -234,21 +246,31 @@ class Table:
         """Something happened on the line."""
         if isinstance(event, Away):
             log.warning("the table in %s holds: %s", self.channel, event.reason)
-            if self._outage is None and not self._stopping:
-                loop = asyncio.get_running_loop()
-                self._outage = loop.call_later(NOTICE_SECONDS, self._tell_outage, event.reason)
+            self._begin_outage(event.reason)
         elif isinstance(event, Opened) and event.continues:
             with self._playout.lock:
                 self._buffer.continue_stream()
-        elif isinstance(event, Connected) and self._outage is not None:
-            self._outage.cancel()
-            self._outage = None
+        elif isinstance(event, Connected):
+            self._end_outage()
         elif isinstance(event, MoodLands) and event.controls == self._client.wish.controls:
             self._latency.lands(event)
 
     def _advanced(self, playhead: int) -> None:
         self._client.advance(playhead)
         self._latency.advance(playhead)
+        if self._buffer.holding:  # a line that stands says nothing of who sits at its other end
+            self._begin_outage("the music generator sends nothing")
+        elif self._client.connected:
+            self._end_outage()
+
+    def _begin_outage(self, reason: str) -> None:
+        if self._outage is None and not self._stopping:
+            self._outage = asyncio.get_running_loop().call_later(NOTICE_SECONDS, self._tell_outage, reason)
+
+    def _end_outage(self) -> None:
+        if self._outage is not None:
+            self._outage.cancel()
+            self._outage = None
 
     def _tell_outage(self, reason: str) -> None:
         mood = self._client.wish.controls.mood

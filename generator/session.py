@@ -34,6 +34,7 @@ from generator.protocol import (
     SetMood,
     SetVolume,
     Snapshot,
+    Transition,
     decode_client,
     decode_state,
     encode,
@@ -244,6 +245,7 @@ class Session:
     async def _play(self, stream: Stream, controls: Controls) -> None:
         chunk = await self._compute(stream.advance)
         landing = _landing(controls, chunk.start if chunk.lands is None else chunk.lands)
+        turned: Transition = "sudden"
         self._hand_over(chunk, landing)
         self._count("first", chunk)
         while True:
@@ -258,16 +260,17 @@ class Session:
                 kind = "next"
                 slack = max(0, stream.end - self._ear() - HUNGRY_FRAMES) * FRAME_SECONDS
                 # A change throws away what is made of the old music, so it need not wait for it either.
-                made = await self._compute(partial(_unless_dropped, stream, slack, partial(self._plays_on, controls)))
+                still_wanted = partial(self._plays_on, controls, turned)
+                made = await self._compute(partial(_unless_dropped, stream, slack, still_wanted))
                 if made is None:
                     continue
                 chunk = made
             else:
                 wanted, self._mood = self._mood, None
-                if wanted.controls == controls:  # the same button pressed twice: it plays already, or is about to
+                if _plays(wanted, controls, turned):  # the same button pressed twice
                     self._put(landing)
                     continue
-                kind, controls = "change", wanted.controls
+                kind, controls, turned = "change", wanted.controls, wanted.transition
                 change = partial(stream.change, controls, self._ear, wanted.transition)
                 chunk = await self._compute(change)
             if chunk.lands is not None:
@@ -278,10 +281,10 @@ class Session:
     def _turn_volume(self, stream: Stream, volume: float) -> Chunk:
         return stream.set_volume(volume, self._ear())
 
-    def _plays_on(self, controls: Controls) -> bool:
+    def _plays_on(self, controls: Controls, turned: Transition) -> bool:
         """Whether nothing else is asked for than what plays. Any thread."""
         mood = self._mood
-        return mood is None or mood.controls == controls
+        return mood is None or _plays(mood, controls, turned)
 
     async def _until_wanted(self, stream: Stream) -> None:
         """Wait until the client wants something and has room for it."""
@@ -376,6 +379,11 @@ def _unless_dropped(stream: Stream, slack: float, wanted: Callable[[], bool]) ->
         return stream.advance(slack, wanted)
     except CancelledError:
         return None
+
+
+def _plays(wanted: SetMood, controls: Controls, turned: Transition) -> bool:
+    """Whether what is wanted plays already, or is about to; what is turned to slowly may be wanted at once."""
+    return wanted.controls == controls and (turned == "sudden" or wanted.transition == "slow")
 
 
 def _landing(controls: Controls, frame: int) -> MoodLands:

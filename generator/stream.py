@@ -167,7 +167,8 @@ class Stream:
         heard = self._section_at(reach)
         slow = transition == "slow" and self.end > self._base  # there is something to come from
         landing = min(self.end, heard.next_bar(reach) if slow else heard.next_beat(reach))
-        if heard.controls == controls:  # another change was asked for, and is called back before it was heard
+        # Another change was asked for, and is called back before it was heard; but what a bridge leads to may come now.
+        if heard.controls == controls and (slow or heard.at(landing) is heard):
             section = heard
         else:
             section = heard.turning(controls, landing) if slow else heard.turned(controls, landing)

@@ -22,7 +22,7 @@ from bot.table import Table
 from bot.voice import Channel, check
 from generator.moods import Mood
 from generator.protocol import Controls
-from tests.bot.party import party, until
+from tests.bot.party import just, party, until
 from tests.discord_server import DiscordServer, Member, VoiceState
 
 BLENDED: Final = Controls(Mood("sad"), 5, Mood("town"))
@@ -47,7 +47,7 @@ async def test_it_returns_with_mood_and_volume(
     discord_server: DiscordServer, fake: FakeGenerator, gm: Member, path: Path
 ) -> None:
     async with party(discord_server, fake, store=path) as before:
-        await before.bard.play(before.member(gm), BLENDED)
+        await before.bard.play(before.member(gm), just(BLENDED))
         before.bard.set_volume(before.guild, 50)
         await discord_server.wait_voice(packets=25)
         since = before.bard.playing(before.guild)
@@ -95,7 +95,7 @@ async def test_to_nobody_it_returns_as_soon_as_somebody_comes(
         await discord_server.join_voice(gm, discord_server.guild.other_voice)
         await asyncio.sleep(0.2)
         assert discord_server.voice_state_of_bot() is None
-        await after.bard.turn(after.guild, Controls(Mood("epic")))  # from the panel, say
+        await after.bard.turn(after.guild, just(Controls(Mood("epic"))))  # from the panel, say
         await discord_server.join_voice(gm, discord_server.guild.voice)
         await after.hears("epic")
 
@@ -340,7 +340,7 @@ async def test_what_happens_while_it_leaves_changes_nothing(
         monkeypatch.setattr(Table, "stop", stop_shown_out)
         await room.bard.close()
         with pytest.raises(VoiceError, match="being restarted"):
-            await room.bard.play(member, BLENDED)
+            await room.bard.play(member, just(BLENDED))
         assert room.bard.playing(member.guild) == playing
         assert fake.lines == 0
 
@@ -411,16 +411,16 @@ async def test_what_cannot_be_done_changes_nothing(
         for call in (room.bard.pause, room.bard.resume, room.bard.silence):
             assert not await call(room.guild)
         with pytest.raises(NothingPlays):
-            await room.bard.turn(room.guild, BLENDED)
+            await room.bard.turn(room.guild, just(BLENDED))
         who = room.member(gm)
         await discord_server.join_voice(gm, full)
         await until(lambda: who.voice and who.voice.channel == room.guild.get_channel(full.id), "the move")
         with pytest.raises(VoiceError, match="cupboard is full"):
-            await room.bard.play(who, BLENDED)
+            await room.bard.play(who, just(BLENDED))
         await discord_server.leave_voice(gm)
         await until(lambda: who.voice is None, "the leave")
         with pytest.raises(VoiceError, match="You are in no voice channel"):
-            await room.bard.play(who, BLENDED)
+            await room.bard.play(who, just(BLENDED))
         assert room.bard.playing(room.guild) is None
         assert fake.lines == 0
 
