@@ -17,6 +17,7 @@ from bot.recording import check_writable, write_sound
 from bot.run import generator
 from bot.settings import Settings
 from bot.stage import PACKET_SECONDS, Order, Performance, Stage
+from generator.console import put
 from generator.loudness import MOMENTARY_SECONDS, jump
 from generator.moods import COLOURS
 from generator.protocol import FRAME_SAMPLES, FRAME_SECONDS, FRAMES_PER_SECOND, SAMPLE_RATE
@@ -74,7 +75,7 @@ async def demo(settings: Settings, order: Order, out: Path) -> int:
     if importlib.util.find_spec("matplotlib") is None:
         raise DemoError("the demo draws a picture with matplotlib, which is not installed: install bardcast[generator]")
     live = LiveLine(sys.stderr, order.seconds)
-    sys.stderr.write("starting the music generator ...\n")
+    put("starting the music generator ...\n", "stderr")
     async with generator(settings) as endpoint:
         stage = Stage(order, endpoint, live.report)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,13 +83,13 @@ async def demo(settings: Settings, order: Order, out: Path) -> int:
         performance = await stage.perform()
     live.end()
     if not performance.frames:
-        sys.stderr.write("bardcast: stopped before there was any music, so nothing is written\n")
+        put("bardcast: stopped before there was any music, so nothing is written\n", "stderr")
         return INTERRUPTED
     write_sound(out, performance.frames)
     picture = out.with_suffix(".png")
     audio = np.concatenate(performance.frames).astype(np.float32) / np.float32(32_768)
     draw(picture, audio, performance)
-    sys.stdout.write(summary(performance, audio, order) + f"\n\n{out} and {picture} are written.\n")
+    put(summary(performance, audio, order) + f"\n\n{out} and {picture} are written.\n")
     return INTERRUPTED if performance.interrupted else 0
 
 

@@ -94,7 +94,9 @@ class PanelMessages:
                         break
                     unsettled = music is not None and (changed or music.trouble is not None)
                     pause = SETTLED_SECONDS if unsettled else IDLE_SECONDS
-                    await _wait(news, pause if shown else min(IDLE_SECONDS, REFUSED_SECONDS * 2.0 ** min(refused - 1, 8)))
+                    if refused:
+                        pause = min(IDLE_SECONDS, REFUSED_SECONDS * 2.0 ** min(refused - 1, 8))
+                    await _wait(news, pause)
         finally:
             del self._news[guild.id]
 

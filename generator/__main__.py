@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from generator.console import put
 from generator.errors import GeneratorError
 from generator.moods import MOODS, Mood, UnknownMood, parse_mood
 from generator.protocol import INTENSITIES, MAX_SEED, Controls
@@ -40,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return {"serve": _serve, "sample": _sample, "cluster": _cluster}[options.command](options)
     except GeneratorError as error:
-        sys.stderr.write(f"bardcast-generator: {error}\n")
+        put(f"bardcast-generator: {error}\n", "stderr")
         return error.status
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"bardcast-generator: {error.name} is not installed: pip install 'bardcast[generator]'\n")
+        put(f"bardcast-generator: {error.name} is not installed: pip install 'bardcast[generator]'\n", "stderr")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("bardcast-generator: stopped\n")
+        put("bardcast-generator: stopped\n", "stderr")
         return 130
 
 
@@ -102,18 +103,16 @@ def _sample(options: argparse.Namespace) -> int:
     )
     open_folder(order.out)
     player = Player(_loader(options)(options.model))
-    live = sys.stderr.isatty()
+    live = sys.stderr is not None and sys.stderr.isatty()
 
     def progress(clip: int, seconds: float) -> None:
         done = seconds >= order.seconds
         if live or done:
             line = f"clip {clip + 1} of {order.count}: {seconds:.1f} of {order.seconds:g} s"
-            sys.stderr.write(("\r" if live else "") + line + ("\n" if done else ""))
-            sys.stderr.flush()
+            put(("\r" if live else "") + line + ("\n" if done else ""), "stderr")
 
     for path in write_clips(player, order, draw_spectrogram, progress):
-        sys.stdout.write(f"{path}\n")
-        sys.stdout.flush()
+        put(f"{path}\n")
     return 0
 
 

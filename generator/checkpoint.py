@@ -21,6 +21,7 @@ from generator.errors import GeneratorError
 from generator.moods import MOODS
 
 FORMAT: Final = "bardcast-1"
+MODEL_NAME: Final = "model.safetensors"  #: in the folder of a training run
 DTYPES: Final = frozenset({torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int8})
 FIELDS: Final = frozenset({"config", "moods"})  #: what a model's file says of itself
 SHIPPED: Final = ("bard", "bard-teacher")  #: models inside the package
@@ -87,7 +88,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, base: Path | None = None
     }
     tensors = checkpoint.tensors
     if base is not None:
-        told, like = read_tensors(base, FORMAT, FIELDS)
+        told, like = read_tensors(base, FORMAT, FIELDS | {"base"})
+        if "base" in told:
+            whole = json.loads(told["base"])["file"]
+            raise CheckpointError(f"{base} is itself the difference from another; give that one, {whole}")
         if "digest" not in told:
             raise CheckpointError(f"{base}: it is of a time when files had no digest; export it again")
         metadata["base"] = json.dumps({"file": base.name, "digest": told["digest"]})
@@ -96,9 +100,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, base: Path | None = None
 
 
 def write_tensors(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
-    """Write a file whole or not at all: a temporary one beside it, then a rename. A digest is added to ``metadata``."""
+    """Write a file whole or not at all: a temporary one beside it, then a rename. A digest is added to ``metadata``.
+
+    Raises:
+        CheckpointError: there is something else in its place, such as a folder.
+    """
     plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     signed = {**metadata, "digest": _digest(metadata, plain)}
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is no file that could be replaced; choose another")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
@@ -111,7 +121,7 @@ def write_tensors(path: Path, metadata: Mapping[str, str], tensors: Mapping[str,
 
 
 def load_checkpoint(model: str | Path) -> Checkpoint:
-    """Read a checkpoint: a model's name in the package (``bard``), or a path.
+    """Read a checkpoint: a model's name in the package (``bard``), or the path of a file or of a run's folder.
 
     Raises:
         CheckpointError: it is missing, damaged, truncated, or not one of ours.
@@ -119,7 +129,8 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
     if str(model) in SHIPPED:
         with as_file(files("generator") / "weights" / f"{model}.safetensors") as path:
             return _read(path)
-    return _read(Path(model))
+    path = Path(model)
+    return _read(path / MODEL_NAME if path.is_dir() else path)
 
 
 def _read(path: Path) -> Checkpoint:
@@ -139,6 +150,8 @@ def _read(path: Path) -> Checkpoint:
 def _base(path: Path, told: dict[str, str]) -> Mapping[str, Tensor]:
     """The tensors of the checkpoint beside, from which the one at ``path`` differs by what it holds."""
     name = Path(told["file"]).name  # beside, wherever the file says that it leads
+    if not path.with_name(name).is_file():
+        raise CheckpointError(f"{path}: it is the difference from {name}, which has to lie beside it; copy it there")
     metadata, tensors = read_tensors(path.with_name(name), FORMAT, FIELDS)
     if metadata.get("digest") != told["digest"]:
         raise CheckpointError(f"{path}: it belongs to another {name} than lies beside it; fetch both again")
@@ -196,6 +209,22 @@ def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
         hasher.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()
+
+
+def need_fit(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Compare shapes; the module may be one without memory, on the device ``meta``.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    for key in sorted(shapes.keys() | tensors.keys()):
+        there = tuple(tensors[key].shape) if key in tensors else "missing"
+        if there != shapes.get(key, "not wanted"):
+            raise CheckpointError(
+                f"the {what} in this checkpoint does not fit its own configuration: {key} is {there} and should be "
+                f"{shapes.get(key, 'absent')}"
+            )
 
 
 def load_state(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

@@ -17,6 +17,7 @@ Architecture = Literal["paper", "patched"]
 
 LARGEST: Final = 2**20  #: of any size: beyond is damage and no design
 STEEPEST: Final = 10  #: warp of a sampler's times
+LONGEST_NAME: Final = 100
 GROUPS: Final = 8  #: of every group normalisation: widths are multiples
 
 
@@ -208,6 +209,8 @@ class ModelConfig:
             raise ConfigError("the paper's network knows no prefix")
         if not isinstance(self.name, str):
             raise ConfigError("a model's name is text")
+        if not self.name.isprintable() or len(self.name) > LONGEST_NAME:
+            raise ConfigError(f"a model's name is text of one line, up to {LONGEST_NAME} letters")
 
     @property
     def limits(self) -> tuple[float, float] | None:

@@ -5,7 +5,6 @@ import errno
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from generator.console import put
 from generator.errors import GeneratorError
 from generator.protocol import MAX_MESSAGE_BYTES, MAX_OPEN_BYTES
 from generator.settings import SettingsError
@@ -118,8 +118,7 @@ def serve(
     def announce() -> None:
         if hasattr(signal, "SIGHUP"):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
-        sys.stdout.write(f"listening on {address}\n")
-        sys.stdout.flush()
+        put(f"listening on {address}\n")
 
     try:
         server = make_server(app, announce, certificate)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
+from urllib.parse import urlsplit
 
 from generator.errors import GeneratorError
 
@@ -67,7 +68,7 @@ def load_settings(
     """Settings from the command line's values and the environment; a token file goes before the variable.
 
     Raises:
-        SettingsError: the token file can't be used, or there is no token where one is needed.
+        SettingsError: the token file or an origin can't be used, or there is no token where one is needed.
     """
     token = env.get(TOKEN_VARIABLE, "").strip()
     if token_file is not None:
@@ -85,9 +86,25 @@ def load_settings(
         port=port,
         token=token or None,
         max_streams=max_streams,
-        origins=tuple(origin.rstrip("/") for origin in origins),
+        origins=tuple(_origin(origin) for origin in origins),
         certificate=certificate,
     )
+
+
+def _origin(text: str) -> str:
+    """As a browser writes it: scheme and host in small letters, a port where it isn't the scheme's own."""
+    try:
+        parts = urlsplit(text.strip().lower())
+        own = {"http": 80, "https": 443}[parts.scheme]
+        port = "" if parts.port in (None, own) else f":{parts.port}"
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        if not host or parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+            raise ValueError
+    except (KeyError, ValueError):
+        raise SettingsError(
+            f"--origin {text!r} is no page's origin: give scheme and host, such as https://music.example"
+        ) from None
+    return f"{parts.scheme}://{host}{port}"
 
 
 def is_loopback(host: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from generator.console import put
 from generator.threads import share_cores
 from training.commands import add_run_commands, at_least_one
 from training.errors import Interrupted, TrainingError
@@ -54,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def say(line: str) -> None:
     """One line for the user, beside whatever goes to standard output."""
-    sys.stderr.write(f"{line}\n")
+    put(f"{line}\n", "stderr")
 
 
 def _add_corpus(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

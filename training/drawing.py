@@ -1,5 +1,6 @@
 """How this house draws: one dark style, files whole or not at all."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -55,5 +56,6 @@ def save(figure: "Figure", path: Path) -> Path:
     except OSError as error:
         raise RunError(unwritable(path)) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what goes wrong there went wrong before
+            partial.unlink(missing_ok=True)
     return path

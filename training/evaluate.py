@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from generator.console import put
 from training.commands import PREPARED, Say, at_least_one
 from training.errors import EvaluationError
 
@@ -66,7 +67,7 @@ def _evaluate(args: argparse.Namespace, say: Say) -> int:
     baseline = None if args.baseline is None else Report.load(args.baseline)  # said before hours of work
     manifest, ear = load_manifest(args.reference), Ear()
     judged = _judged(args, say)
-    folder = args.out or OUT / Path(judged.name).name
+    folder = args.out or OUT / Path(judged.name).resolve().name
     with writing_to(folder, "--out"):
         folder.mkdir(parents=True, exist_ok=True)
     report, glimpses = evaluate(judged, manifest, ear, args.seed)
@@ -76,7 +77,7 @@ def _evaluate(args: argparse.Namespace, say: Say) -> int:
     with writing_to(folder, "--out"):
         write_atomically(folder / "report.txt", text)
     draw_report(report, glimpses, folder / PICTURE_NAME)
-    sys.stdout.write(_printable(text, sys.stdout.encoding))
+    put(_printable(text, getattr(sys.stdout, "encoding", "utf-8")))
     say(f"wrote {folder}/{REPORT_NAME}, report.txt and {PICTURE_NAME}")
     return FAULTY if report.faults else 0
 
@@ -87,19 +88,31 @@ def _printable(text: str, encoding: str = "utf-8") -> str:
 
 
 def _judged(args: argparse.Namespace, say: Say) -> "Judged":
+    from generator.checkpoint import MODEL_NAME
     from training.evaluation import sources
     from training.evaluation.card import Judged
     from training.evaluation.excerpts import Music
-    from training.run import MODEL_NAME
+    from training.source import is_sound
 
     path = Path(args.judged)
+    if path.is_file() and is_sound(path.name):
+        raise EvaluationError(f"{path} is one file of sound: put it into a folder, and give that")
     if not path.is_dir():
         return _of_model(args.judged, path.stem, args, say)
     if (path / MODEL_NAME).is_file():
         return _of_model(str(path / MODEL_NAME), path.name, args, say)
     files = sources.files_in(path)
     say(f"{path}: {len(files)} files of sound")
-    return Judged(_printable(str(path)), Music(path.name, len(files), lambda: sources.from_files(path, files)))
+    short = set[str]()  # said once, though the files are gone through more than once
+
+    def too_short(name: str) -> None:
+        if name not in short:
+            short.add(name)
+            say(f"{_printable(name)} is shorter than 10 s and was left out")
+
+    return Judged(
+        _printable(str(path)), Music(path.name, len(files), lambda: sources.from_files(path, files, too_short))
+    )
 
 
 def _of_model(model: str, name: str, args: argparse.Namespace, say: Callable[[str], None]) -> "Judged":

@@ -6,9 +6,8 @@ from typing import Final
 import torch
 from safetensors import SafetensorError
 
-from generator.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from generator.checkpoint import MODEL_NAME, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.errors import RunError, StorageError
-from training.run import MODEL_NAME
 
 EXACT: Final = ("mel.", "plan.")  #: statistics: small, and every sample depends on them
 
@@ -28,6 +27,8 @@ def export(folder: Path, out: Path, base: Path | None = None) -> Checkpoint:
         RunError: the run has no model that plays, or the base can't be used.
         StorageError: ``out`` can't be written.
     """
+    if folder.is_dir() and not (folder / MODEL_NAME).exists():
+        raise RunError(f"{folder} holds no model yet: a run saves one within its first minute, and at its end")
     try:
         found = load_checkpoint(folder / MODEL_NAME)
     except CheckpointError as error:
@@ -40,7 +41,7 @@ def export(folder: Path, out: Path, base: Path | None = None) -> Checkpoint:
     try:
         save_checkpoint(out, small, base)
     except CheckpointError as error:
-        raise RunError(f"--base: {error}") from error
+        raise RunError(str(error)) from error
     except (OSError, SafetensorError) as error:
         raise StorageError(f"can't write {out} ({error}); choose another place with --out") from error
     return small

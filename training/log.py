@@ -35,7 +35,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
             entry = json.loads(line)
         except ValueError:
             continue
-        if not isinstance(entry, dict):
+        if not isinstance(entry, dict) or not ("event" in entry or "step" in entry):
             continue
         if entry.get("event") == "start":
             entries = [earlier for earlier in entries if "event" in earlier or earlier["step"] <= entry["step"]]

@@ -27,6 +27,7 @@ CLIP_SAMPLES: Final = CLIP_SECONDS * SAMPLE_RATE
 MANIFEST_NAME: Final = "manifest.json"
 SHARDS_NAME: Final = "shards"
 CACHE_NAME: Final = "cache"
+CACHES: Final = ("mel-*", "heard-*.npz", "nearest-*.json", "pitches-*.npy")  #: what is kept there
 
 Split = Literal["train", "validation"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation")
@@ -72,12 +73,14 @@ class Manifest:
         tracks: in the order of their sources.
         sample_rate: Hz.
         clip_samples: length of a clip.
+        source: the folder of the recordings, absolute; empty where an older version prepared them.
     """
 
     folder: Path
     tracks: tuple[Track, ...]
     sample_rate: int = SAMPLE_RATE
     clip_samples: int = CLIP_SAMPLES
+    source: str = ""
 
     @property
     def cache(self) -> Path:
@@ -115,6 +118,7 @@ class Manifest:
             "format": FORMAT,
             "sample_rate": self.sample_rate,
             "clip_samples": self.clip_samples,
+            "source": self.source,
             "counts": self.counts(),
             "tracks": [asdict(track) for track in self.tracks],
         }
@@ -131,6 +135,11 @@ def load_manifest(path: Path) -> Manifest:
     try:
         body = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if any((path / mood).is_dir() for mood in MOODS):
+            raise ManifestError(
+                f"{path} holds recordings that are not prepared: run `bardcast-train prepare {path} --out DIR` with "
+                "another folder, and give that"
+            ) from None
         raise ManifestError(
             f"there is no {file}; make it with `bardcast-train prepare SRC --out {file.parent}`"
         ) from None
@@ -140,7 +149,9 @@ def load_manifest(path: Path) -> Manifest:
         raise ManifestError(f"{file} is of another version; run `bardcast-train prepare` again to remake it")
     try:
         tracks = tuple(_track(entry) for entry in body["tracks"])
-        return Manifest(file.parent, tracks, int(body["sample_rate"]), int(body["clip_samples"]))
+        return Manifest(
+            file.parent, tracks, int(body["sample_rate"]), int(body["clip_samples"]), str(body.get("source", ""))
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(f"{file} is damaged ({error}); run `bardcast-train prepare` again to remake it") from error
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from generator.checkpoint import CheckpointError, load_checkpoint, load_state
+from generator.checkpoint import MODEL_NAME, CheckpointError, load_checkpoint, load_state
 from generator.engine import Engine, GenerationError
 from generator.mel import Mel
 from generator.moods import MOODS, Mood
@@ -18,7 +18,6 @@ from training.data import Clips, Dataset, load_dataset
 from training.drawing import BACKGROUND, FIRST, INK, SECOND, new_figure, save
 from training.errors import RunError
 from training.manifest import load_manifest
-from training.run import MODEL_NAME
 
 LOSS_NAME: Final = "loss.png"
 SAMPLES_NAME: Final = "samples.png"

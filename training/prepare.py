@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from generator.moods import MOODS
 from training.decode import Decoder
 from training.errors import DecodeError, ManifestError, StorageError
 from training.manifest import (
+    CACHES,
     CLIP_SAMPLES,
     CLIP_SECONDS,
     FORMAT,
@@ -44,6 +47,7 @@ SILENCE_DBFS: Final = -50.0
 FEW: Final = 5  #: names in a sentence
 
 _FULL_SCALE: Final = 32768.0
+_OURS: Final = re.compile(rf"({'|'.join(MOODS)})-\w*-[0-9a-f]{{16}}")  #: a shard's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +109,26 @@ def prepare(source: Path, out: Path, workers: int | None = None) -> Prepared:
         SourceError: the folder is missing, empty, unreadable or has a folder that is no mood.
         StorageError: ``out`` can't be written or holds another folder's clips, or the disk is full.
     """
+    if out.resolve().is_relative_to(source.resolve()):
+        raise StorageError(f"{out} lies in the folder of the recordings; choose another --out")
     found = find_recordings(source)
     labels = read_labels(source)
     with writing_to(out, "--out"), _lock(out):
-        before = _tracks(out)
+        before, home = _earlier_run(out)
         earlier = {track.source: track.key for track in before}
-        # A recording of another mood now has its name still.
+        # A recording of another mood now has its name still; so may those of a folder that was moved.
         names = {Path(each).name for each in earlier}
-        if names and names.isdisjoint(recording.path.name for recording in found.recordings):
+        still = names & {recording.path.name for recording in found.recordings}
+        if len(still) < len(names) / 2 and home != str(source.resolve()):
             raise StorageError(
-                f"{out} holds clips of other recordings, none of which is in {source}; "
+                f"{out} holds clips of other recordings, most of which are not in {source}; "
                 "choose another --out, or remove it"
             )
         measured, broken, decoded = _decode_all(found.recordings, out, workers or cores())
-        manifest, notes = _manifest(measured, labels, out)
+        manifest, notes = _manifest(measured, labels, source, out)
         manifest.save()
         if _sides(before) != _sides(manifest.tracks):
-            shutil.rmtree(manifest.cache, ignore_errors=True)  # of other tracks; a run that reads it has it open
+            _remove_caches(manifest.cache)
         # What can't be read today was decoded once, and may be there again tomorrow.
         missed = {recording.source for recording in found.recordings if recording not in measured}
         kept = {key for source_there, key in earlier.items() if source_there in missed}
@@ -287,7 +294,9 @@ def _write_header(file: Any, clips: int) -> int:
     return position
 
 
-def _manifest(measured: dict[Recording, Measured], labels: dict[str, Label], out: Path) -> tuple[Manifest, list[str]]:
+def _manifest(
+    measured: dict[Recording, Measured], labels: dict[str, Label], source: Path, out: Path
+) -> tuple[Manifest, list[str]]:
     # A track without a clip holds out nothing: it must not take the place of one that would.
     sides, bare = split_tracks({recording: f.sha256 for recording, f in measured.items() if f.clips}, labels)
     tracks = []
@@ -313,15 +322,16 @@ def _manifest(measured: dict[Recording, Measured], labels: dict[str, Label], out
         notes.append(f"nothing is held out for validation in {', '.join(bare)}: that takes two recordings in a mood")
     if empty := [track.source for track in tracks if track.clips == 0]:
         notes.append(f"no clip in {', '.join(empty)}: silent, or shorter than {CLIP_SECONDS} seconds")
-    return Manifest(out, tuple(tracks)), notes
+    return Manifest(out, tuple(tracks), source=str(source.resolve())), notes
 
 
-def _tracks(out: Path) -> tuple[Track, ...]:
-    """Those that an earlier run left."""
+def _earlier_run(out: Path) -> tuple[tuple[Track, ...], str]:
+    """The tracks that it left, and the folder that they came from."""
     try:
-        return load_manifest(out).tracks
+        manifest = load_manifest(out)
     except ManifestError:
-        return ()
+        return (), ""
+    return manifest.tracks, manifest.source
 
 
 def _sides(tracks: Iterable[Track]) -> set[tuple[str, Split]]:
@@ -330,11 +340,19 @@ def _sides(tracks: Iterable[Track]) -> set[tuple[str, Split]]:
 
 
 def _remove_stale(out: Path, keys: set[str]) -> int:
-    """Remove what belongs to none of ``keys`` from the shards; the number of shards that went."""
+    """Remove what belongs to none of ``keys`` from the shards, and nothing else; the number of shards that went."""
     stale = [path for path in (out / SHARDS_NAME).iterdir() if path.name.split(".")[0] not in keys]
+    stale = [path for path in stale if _OURS.fullmatch(path.name.split(".")[0])]
     for path in stale:
         path.unlink()
     return sum(path.suffix == ".npy" for path in stale)
+
+
+def _remove_caches(cache: Path) -> None:
+    """Remove what training and evaluation kept of other tracks; a run that reads it has it open."""
+    for pattern in CACHES:
+        for path in cache.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from generator.checkpoint import Checkpoint, save_checkpoint
+from generator.checkpoint import MODEL_NAME, Checkpoint, save_checkpoint
 from generator.checkpoint import load_state as load_weights
 from generator.device import bf16_pays, precision
 from generator.diffusion import NoiseSchedule, make_schedule
@@ -27,7 +27,6 @@ from training.loss import Draw, draw_bard, draw_paper, loss_of
 from training.presets import TrainConfig
 from training.state import Ema, Progress, load_state, not_finite, save_state, unwritable
 
-MODEL_NAME: Final = "model.safetensors"
 VALIDATION_CLIPS: Final = 64
 PROBE_CLIPS: Final = 4  #: enough to see what bfloat16 buys, few enough to be quick at the paper's full width
 MAX_GRADIENT: Final = 1.0  #: norm, for ``inverse-sqrt``

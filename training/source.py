@@ -78,11 +78,11 @@ def find_recordings(folder: Path) -> Found:
     try:
         for entry in _entries(folder):
             if not entry.is_dir():
-                strays += [entry.name] * (_is_sound(entry.name))
+                strays += [entry.name] * (is_sound(entry.name))
                 continue
             mood = _mood(entry)
             for path in _files(Path(entry.path)):
-                if _is_sound(path.name):
+                if is_sound(path.name):
                     source = path.relative_to(folder).as_posix()
                     recordings.append(Recording(path, source, mood, path.stat().st_size))
                 else:
@@ -199,10 +199,12 @@ def _files(folder: Path) -> Iterator[Path]:
     """All files below; unlike ``rglob``, a folder that can't be read is an error and not an empty one."""
     for entry in _entries(folder):
         if entry.is_dir():
-            yield from _files(Path(entry.path))
+            if not folder.resolve().is_relative_to(Path(entry.path).resolve()):  # else a link back up
+                yield from _files(Path(entry.path))
         elif entry.is_file():
             yield Path(entry.path)
 
 
-def _is_sound(name: str) -> bool:
+def is_sound(name: str) -> bool:
+    """Whether a file of this name is taken for music."""
     return name.lower().endswith(SUFFIXES)

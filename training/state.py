@@ -113,7 +113,10 @@ def _check(folder: Path, own: dict[str, Any]) -> None:
             f"there, {now[key]} here); choose another --run, or call it as it was begun"
         )
     if data != own["data"]:
-        raise RunError(f"{folder} was trained on other clips, or split otherwise; choose another --run to begin anew")
+        raise RunError(
+            f"{folder} was trained on other clips, or split otherwise; to go on from what it learnt, begin another run "
+            f"with `--from {folder} --run DIR`"
+        )
 
 
 def _plain(config: TrainConfig) -> dict[str, Any]:

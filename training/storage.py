@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,8 @@ def save_array(path: Path, array: NDArray[np.generic]) -> None:
             file.write(array.data)
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what goes wrong there went wrong before
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from benchmarks.paper.rows import ROWS, Row
 from benchmarks.paper.verdict import Recorded, Verdict, judge
 from benchmarks.paper.watch import Watched
-from generator.checkpoint import Checkpoint, load_checkpoint, load_state, save_checkpoint
+from generator.checkpoint import MODEL_NAME, Checkpoint, load_checkpoint, load_state, save_checkpoint
 from generator.mel import Mel
 from generator.moods import MOODS
 from generator.network import make_network
@@ -30,7 +30,6 @@ from training.data import Dataset, load_dataset
 from training.errors import RunError
 from training.manifest import load_manifest
 from training.presets import TrainConfig
-from training.run import MODEL_NAME
 from training.state import RUN_NAME
 from training.state import load_state as load_run
 from training.storage import write_atomically

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -197,6 +198,26 @@ def test_tensors_that_do_not_fit_the_configuration(change: str) -> None:
     with pytest.raises(CheckpointError, match="does not fit") as error:
         Engine(Checkpoint(TINY, tensors), CPU)
     assert "\n" not in str(error.value)
+
+
+def test_a_network_that_no_memory_holds_is_not_built() -> None:
+    huge = replace(TINY, unet=replace(TINY.unet, widths=(2**20,) * len(TINY.unet.widths)))
+    with pytest.raises(CheckpointError, match="the network in this checkpoint does not fit its own configuration"):
+        Engine(Checkpoint(huge, tiny_checkpoint().tensors), CPU)
+
+
+def test_the_folder_of_a_run_is_its_model(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model.safetensors", tiny_checkpoint())
+    assert same(load_checkpoint(tmp_path), tiny_checkpoint())
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        with pytest.raises(CheckpointError, match="no file that could be replaced"):
+            save_checkpoint(tmp_path / name, tiny_checkpoint())
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_misfit_of_hundreds_of_tensors_is_still_a_sentence() -> None:

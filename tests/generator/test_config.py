@@ -91,6 +91,12 @@ def test_a_field_that_lacks_is_a_config_error(way: tuple[str, ...]) -> None:
             ModelConfig.from_json(body)
 
 
+@pytest.mark.parametrize("name", ["evil\n2026 INFO root: fake", "\x1b[31mred", 101 * "a"])
+def test_a_name_is_one_that_can_be_logged(name: str) -> None:
+    with pytest.raises(ConfigError, match="one line, up to 100 letters"):
+        replace(BARD, name=name)
+
+
 @pytest.mark.parametrize("body", [[], "text", 5, None, {}, {"unet": "text"}, {"unet": {"widths": 1, "patch": "ab"}}])
 def test_what_is_no_configuration_at_all_is_a_config_error(body: Any) -> None:
     with pytest.raises(ConfigError):

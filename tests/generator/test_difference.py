@@ -85,8 +85,16 @@ def test_beside_another_base_or_none_it_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="it belongs to another base than lies beside it"):
         load_checkpoint(tmp_path / "model")
     (tmp_path / "base").unlink()
-    with pytest.raises(CheckpointError, match="base: no such model"):
+    with pytest.raises(CheckpointError, match="it is the difference from base, which has to lie beside it"):
         load_checkpoint(tmp_path / "model")
+
+
+def test_a_difference_from_a_difference_is_not_written(tmp_path: Path) -> None:
+    before = tiny_checkpoint()
+    save_checkpoint(tmp_path / "base", before)
+    save_checkpoint(tmp_path / "model", moved(before), tmp_path / "base")
+    with pytest.raises(CheckpointError, match="model is itself the difference from another; give that one, base"):
+        save_checkpoint(tmp_path / "next", moved(before), tmp_path / "model")
 
 
 def rewrite(folder: Path, base: object, spoil: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Path:

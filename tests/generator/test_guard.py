@@ -6,7 +6,7 @@ import pytest
 
 from generator.guard import Guard
 from generator.metrics import Metrics
-from generator.settings import Settings
+from generator.settings import Settings, SettingsError, load_settings
 
 HOME = "127.0.0.1:8765"
 
@@ -15,6 +15,29 @@ def status(settings: Settings, **headers: str) -> int:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     refusal = Guard(settings, Metrics()).refusal({"host": HOME, **named})
     return 200 if refusal is None else refusal.status_code
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://music.example", "https://music.example"),
+        (" HTTPS://Music.Example:443/ ", "https://music.example"),
+        ("http://music.example:8080", "http://music.example:8080"),
+        ("http://[::1]:8765", "http://[::1]:8765"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_do(text: str, expected: str) -> None:
+    assert load_settings({}, host="127.0.0.1", port=0, origins=[text]).origins == (expected,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "music.example", "ftp://music.example", "https://", "https://music.example/room", "https://a:b", "https://[",
+     "https://me@music.example"],
+)  # fmt: skip
+def test_what_is_no_origin_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="give scheme and host, such as https://music"):
+        load_settings({}, host="127.0.0.1", port=0, origins=[text])
 
 
 def offered(token: str) -> str:

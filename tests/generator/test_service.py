@@ -336,9 +336,14 @@ async def test_a_blend_and_a_slow_transition_reach_the_stream_and_are_answered()
         landing = await client.until_event(MoodLands)
         assert (landing.mood, landing.intensity, landing.blend) == (FIGHT, 4, SAD)
         assert [call for call in engine.calls if not call.startswith("advance")] == ["turn fight sad"]
-        await client.say(SetMood(FIGHT, 0, 4, SAD))
+        await client.say(SetMood(FIGHT, 0, 4, SAD, "slow"))
         assert await client.until_event(MoodLands) == landing
         assert [call for call in engine.calls if not call.startswith("advance")] == ["turn fight sad"]
+        await client.say(SetMood(FIGHT, 0, 4, SAD))  # who can't wait asks for it at once, and need not ask twice
+        await client.until_event(MoodLands)
+        await client.say(SetMood(FIGHT, 0, 4, SAD))
+        await client.drain()
+        assert [call for call in engine.calls if not call.startswith("advance")][1:] == ["change fight sad"]
 
 
 async def test_the_newest_volume_wins_and_replaces_what_was_sent() -> None:

@@ -14,6 +14,7 @@ from training.evaluation import card
 from training.evaluation.card import Judged, evaluate
 from training.evaluation.ear import Ear
 from training.evaluation.excerpts import Excerpt, Music, Sound
+from training.evaluation.hearing import Hearing
 from training.evaluation.report import Report
 from training.evaluation.sources import noise, silence
 from training.manifest import CLIP_SAMPLES, SAMPLE_RATE, Manifest, Split, Track, shard_path
@@ -131,6 +132,12 @@ def test_what_is_not_finite_is_named(world: World) -> None:
     broken = songs()
     broken[0].sound[::1000] = np.nan
     assert any("are not finite" in fault for fault in world.card(broken).faults)
+
+
+def test_what_was_kept_and_is_damaged_is_measured_anew(tmp_path: Path) -> None:
+    for damage in (b"", b"PK", b"PK\3\4" + bytes(500), b"no archive at all"):
+        (tmp_path / "heard.npz").write_bytes(damage)
+        assert Hearing.load(tmp_path / "heard.npz") is None
 
 
 def test_nothing_held_out_is_said(world: World) -> None:

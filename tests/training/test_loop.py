@@ -94,6 +94,12 @@ def test_steps_seconds_and_log_count_over_all_calls(prepared: Path, tmp_path: Pa
     assert said == [f"going on with {tmp_path} after 3 steps"]
 
 
+def test_lines_of_the_log_that_say_nothing_are_left_out(tmp_path: Path) -> None:
+    lines = ['{"loss": 1}', "[]", '{"step"', '{"step": 1, "loss": 2.0}', '{"event": "start", "step": 1}']
+    (tmp_path / log.LOG_NAME).write_text("\n".join(lines))
+    assert log.read(tmp_path) == [{"step": 1, "loss": 2.0}, {"event": "start", "step": 1}]
+
+
 def test_a_resumed_run_sees_other_clips_than_at_its_start(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

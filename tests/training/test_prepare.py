@@ -278,6 +278,53 @@ def test_another_folders_clips_are_not_thrown_away(tmp_path: Path) -> None:
     assert prepare(tmp_path / "music", tmp_path / "out").decoded == 0
 
 
+def test_names_in_common_make_no_other_folder_the_same(tmp_path: Path) -> None:
+    for name in ("01", "02", "03"):
+        wav(tmp_path / "music" / "sad" / f"{name}.wav", (10, 0.1))
+    wav(tmp_path / "other" / "sad" / "01.wav", (10, 0.2))
+    before = prepare(tmp_path / "music", tmp_path / "out").manifest
+    with pytest.raises(StorageError, match="most of which are not in"):
+        prepare(tmp_path / "other", tmp_path / "out")
+    assert load_manifest(tmp_path / "out") == before
+    for name in ("02", "03"):  # but in the same folder anything may go
+        (tmp_path / "music" / "sad" / f"{name}.wav").unlink()
+    assert len(prepare(tmp_path / "music", tmp_path / "out").manifest.tracks) == 1
+    (tmp_path / "music").rename(tmp_path / "moved")
+    assert prepare(tmp_path / "moved", tmp_path / "out").decoded == 0
+
+
+def test_nothing_is_removed_that_it_did_not_make(tmp_path: Path) -> None:
+    wav(tmp_path / "music" / "sad" / "a.wav", (10, 0.1))
+    out = tmp_path / "home"
+    kept = [out / "cache" / "photos" / "1.jpg", out / "shards" / "notes.txt", out / "shards" / "more" / "sad-a.npy"]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    prepare(tmp_path / "music", out)
+    wav(tmp_path / "music" / "sad" / "b.wav", (10, 0.1))
+    prepare(tmp_path / "music", out)
+    assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize("out", ["music", "music/prepared", "music/sad/../out"])
+def test_clips_are_not_put_among_the_recordings(tmp_path: Path, out: str) -> None:
+    wav(tmp_path / "music" / "sad" / "a.wav", (10, 0.1))
+    with pytest.raises(StorageError, match="lies in the folder of the recordings; choose another --out"):
+        prepare(tmp_path / "music", tmp_path / out)
+
+
+def test_a_folder_of_recordings_is_to_be_prepared_first(tmp_path: Path) -> None:
+    wav(tmp_path / "music" / "sad" / "a.wav", (10, 0.1))
+    with pytest.raises(ManifestError, match=r"not prepared: run `bardcast-train prepare .*music --out DIR`"):
+        load_manifest(tmp_path / "music")
+
+
+def test_a_link_back_up_is_not_followed(tmp_path: Path) -> None:
+    wav(tmp_path / "music" / "sad" / "a.wav", (10, 0.1))
+    (tmp_path / "music" / "sad" / "loop").symlink_to("..")
+    assert len(prepare(tmp_path / "music", tmp_path / "out").manifest.tracks) == 1
+
+
 def test_a_table_that_names_what_is_not_there_is_told(tmp_path: Path) -> None:
     wav(tmp_path / "music" / "sad" / "a.wav", (10, 0.1))
     rows = ["sad/A.wav", *(f"sad/{number}.wav" for number in range(6)), "sad/a.wav"]
@@ -363,14 +410,14 @@ def test_what_was_made_of_other_tracks_is_removed(tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     tone(source / "fight" / "one.wav", 10.1)
     cache = prepare(source, out).manifest.cache
-    kept = cache / "mel-1" / "one.mel.npy"
-    kept.parent.mkdir(parents=True)
-    kept.touch()
+    made = cache / "mel-1" / "one.mel.npy"
+    made.parent.mkdir(parents=True)
+    made.touch()
     prepare(source, out)
-    assert kept.exists()
+    assert made.exists()
     (source / LABELS_NAME).write_text("file,split\nfight/one.wav,validation\n")
     prepare(source, out)
-    assert not cache.exists()
+    assert not made.exists()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "lengthen", "header", "remove", "sidecar"])

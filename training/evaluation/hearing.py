@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ class Hearing:
     def load(cls, path: Path) -> Self | None:
         """What :meth:`save` wrote; ``None`` where it is missing or damaged."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as archive, np.load(archive, allow_pickle=False) as file:
                 text: dict[str, Any] = json.loads(str(file["text"]))
                 shapes = {field.name: file[field.name].astype(np.float64) for field in fields(balance.Balance)}
                 clips = Clips(file["features"], tuple(text["moods"]), tuple(text["clip tracks"]))
@@ -115,7 +116,7 @@ class Hearing:
                 ),
                 tuple(coherence.Coherence(**each) for each in text["coherence"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
             return None
 
 

@@ -1,6 +1,6 @@
 """Where excerpts come from: a model, a folder of sound, prepared recordings, and failures planted on purpose."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -113,10 +113,15 @@ def files_in(folder: Path) -> list[Path]:
     return found
 
 
-def from_files(folder: Path, files: list[Path]) -> Iterator[Excerpt]:
-    """Every file cut into excerpts of at most 40 s; a rest below 10 s is left out, unless it is all there is.
+def from_files(folder: Path, files: list[Path], too_short: Callable[[str], None]) -> Iterator[Excerpt]:
+    """Every file cut into excerpts of at most 40 s; a rest below 10 s is left out.
 
     Its mood is named by the folder that it lies in, or by how its name begins, as ``fight-7-0.wav``.
+
+    Args:
+        folder: by which the excerpts are named.
+        files: in it.
+        too_short: called with the name of each file of less than 10 s.
 
     Raises:
         EvaluationError: a file can't be decoded.
@@ -124,12 +129,12 @@ def from_files(folder: Path, files: list[Path]) -> Iterator[Excerpt]:
     for path in files:
         name = path.relative_to(folder).as_posix()
         try:
-            yield from _excerpts(path, name)
+            yield from _excerpts(path, name, too_short)
         except DecodeError as error:
             raise EvaluationError(f"{name}: {error}; mend it or take it out of the folder") from error
 
 
-def _excerpts(path: Path, name: str) -> Iterator[Excerpt]:
+def _excerpts(path: Path, name: str, too_short: Callable[[str], None]) -> Iterator[Excerpt]:
     mood = next((mood for mood in MOODS if path.parent.name == mood or path.stem.split("-")[0] == mood), None)
     with Decoder(path) as pieces:
         rest, start = b"", 0
@@ -140,9 +145,8 @@ def _excerpts(path: Path, name: str) -> Iterator[Excerpt]:
                 rest, start = rest[2 * EXCERPT_SAMPLES :], start + EXCERPT_SAMPLES
     if len(rest) >= 2 * CLIP_SAMPLES:
         yield Excerpt(_sound(rest), mood, name, start / SAMPLE_RATE)
-    elif start == 0:  # shorter than a clip: held out to one by silence
-        short = _sound(rest)
-        yield Excerpt(np.pad(short, (0, CLIP_SAMPLES - len(short))), mood, name)
+    elif start == 0:
+        too_short(name)
 
 
 def _sound(pcm: bytes) -> Sound:
