@@ -12,7 +12,7 @@ from bot.unreachable import UNREACHABLE
 
 log = logging.getLogger(__name__)
 
-_ASK_SECONDS: Final = 2.0
+ASK_SECONDS: Final = 2.0
 
 
 class Place(Enum):
@@ -107,7 +107,7 @@ async def _ask(channel: discord.StageChannel) -> Sentence | None:
     me = channel.guild.me
     allowed = channel.permissions_for(me)
     try:
-        async with asyncio.timeout(_ASK_SECONDS):
+        async with asyncio.timeout(ASK_SECONDS):
             if allowed.mute_members:
                 await me.edit(suppress=False)
                 return None

@@ -57,6 +57,26 @@ async def test_an_evening_of_faults(discord_server: DiscordServer, fake: FakeGen
         assert seat.told == seat.ended == []
 
 
+@slow
+async def test_a_generator_that_hangs_while_its_line_stands_is_told_of(
+    discord_server: DiscordServer, fake: FakeGenerator
+) -> None:
+    async with seated(discord_server, fake) as seat:
+        await seat.steady()
+        fake.stalled = True
+        async with asyncio.timeout(20):  # 8 s lie ready
+            while not seat.told:  # noqa: ASYNC110 - it rings no bell
+                await asyncio.sleep(0.05)
+        assert "(the music generator sends nothing)" in seat.told[0]
+        assert seat.table.status().holding
+        fake.stalled = False
+        await seat.steady()
+        async with asyncio.timeout(20):
+            while seat.table.status().holding:  # noqa: ASYNC110 - likewise
+                await asyncio.sleep(0.05)
+        assert len(seat.told) == 1
+
+
 async def lonely_4014(seat: Seat) -> None:
     await seat.server.faults.close_voice(4014)
 

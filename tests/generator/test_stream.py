@@ -364,6 +364,23 @@ def test_before_anything_sounds_there_is_nothing_to_turn_from_slowly() -> None:
     assert client.stream.section.bridge is None
 
 
+def test_what_a_bridge_leads_to_may_come_at_once() -> None:
+    client = begin(ToneEngine())
+    client.fill(500)
+    client.take(client.stream.change(FIGHT, still(20), "slow"))
+    slow = client.stream.section
+    assert slow.bridge is not None
+    ear = slow.bridge.origin + 100
+    client.fill(ear + AHEAD_FRAMES)
+    client.take(client.stream.change(FIGHT, still(ear), "slow"))
+    assert client.stream.section == slow
+    chunk = client.take(client.stream.change(FIGHT, still(ear), "sudden"))
+    assert chunk.lands == slow.next_beat(ear + 5 + HANDOVER) < slow.origin
+    assert client.stream.section.at(chunk.start) == client.stream.section
+    client.take(client.stream.change(FIGHT, still(ear + 200), "sudden"))
+    assert client.stream.section.origin == chunk.lands
+
+
 @given(into=st.integers(0, 700), way=transitions)
 @settings(max_examples=15)
 def test_a_change_in_the_middle_of_a_slow_one_goes_to_the_newest(into: int, way: Transition) -> None:
