@@ -137,8 +137,8 @@ class DiffusionConfig:
         power: p of α = 1 − 0.9 tᵖ, the non-linear kernel that the paper leaves to future work; 1 is its own.
         zero_terminal: ᾱ shifted and scaled to end at 0 (Lin et al. 2024, algorithm 1). The cosine does anyway.
         residual: deviation of what a network that predicts x₀ can't tell of it however little the noise; where the
-            noise is less than that, x_t itself is the better witness (see ``diffusion.clean_from``). 0 trusts the
-            network alone.
+            noise is less than that, x_t itself is the better witness (see ``diffusion.clean_from``). Knots from the
+            lowest band to the highest, evenly spread, and straight lines between; none trusts the network alone.
         warp: power of the ``cosine`` sampler's times; above 1 its steps are shorter towards the clean end.
     """
 
@@ -150,7 +150,7 @@ class DiffusionConfig:
     reading: Reading = "step"
     power: float = 1.0
     zero_terminal: bool = False
-    residual: float = 0.0
+    residual: tuple[float, ...] = ()
     warp: float = 1.0
 
     def __post_init__(self) -> None:
@@ -160,12 +160,13 @@ class DiffusionConfig:
         _need_size("steps", self.steps)
         _need_number("guidance", self.guidance)
         _need_number("power", self.power)
-        _need_number("residual", self.residual)
         _need_number("warp", self.warp)
         if self.power <= 0 or not 0 < self.warp <= STEEPEST:
             raise ConfigError(f"a power is above 0, and a warp up to {STEEPEST}")
-        if not 0 <= self.residual <= 1 or (self.residual and self.target == "noise"):
-            raise ConfigError("a residual is 0 to 1, and only a network that predicts x₀ has one")
+        for knot in self.residual:
+            _need_number("residual", knot)
+        if not all(0 < knot <= 1 for knot in self.residual) or (self.residual and self.target == "noise"):
+            raise ConfigError("a residual is above 0 and up to 1, and only a network that predicts x₀ has one")
         if type(self.zero_terminal) is not bool:
             raise ConfigError("zero_terminal is true or false")
         if self.zero_terminal and self.steps < 2:
@@ -235,11 +236,17 @@ class ModelConfig:
             unet = dict(body["unet"])
             high, wide = unet["patch"]
             unet["widths"], unet["patch"] = tuple(unet["widths"]), (high, wide)
+            diffusion = dict(body["diffusion"])
+            knots = diffusion.get("residual", ())
+            if type(knots) in (int, float):  # of before it had a value for each band
+                knots = (knots,) if knots else ()
+            elif not isinstance(knots, list | tuple):
+                raise ConfigError("a residual is a list of numbers")
             return cls(
                 name=body["name"],
                 mel=MelConfig(**body["mel"]),
                 unet=UNetConfig(**unet),
-                diffusion=DiffusionConfig(**body["diffusion"]),
+                diffusion=DiffusionConfig(**diffusion | {"residual": tuple(knots)}),
                 prefix=body["prefix"],
                 notes=dict(body["notes"]),
             )
@@ -274,7 +281,9 @@ BARD: Final = ModelConfig(
     name="bard",
     mel=BARD_MEL,
     unet=UNetConfig("patched", (128, 192, 256), 1, (4, 8), 256, frames=512, plan_features=30),
-    diffusion=DiffusionConfig("cosine", "clean", steps=5, bound=5.0, guidance=2.0, residual=0.12, warp=1.6),
+    diffusion=DiffusionConfig(
+        "cosine", "clean", steps=5, bound=5.0, guidance=2.0, residual=(0.18, 0.165, 0.055), warp=1.6
+    ),
     prefix=128,
 )
 

@@ -5,8 +5,10 @@ x_t = a(t) x₀ + s(t) ε (Ho et al. 2020, equation 4).
 """
 
 import math
+from functools import lru_cache
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,10 +107,10 @@ def clean_from(
     For ε this is (x_t − s ε) / a: it grows without bound as a → 0, which is how the paper's spectrograms became
     infinite. The floor of 10⁻¹² lies below any a of the paper's schedule; it only keeps a division by zero out.
 
-    For x₀ it is a mean of two witnesses, each weighed by how sure it is: the network, which errs by the residual r, and
-    x_t / a, which errs by s / a. So x₀ = (s² f + r² a x_t) / (s² + r² a²): the skip of Karras et al. 2022 (equation 7)
-    with the network's own error in the place of the data's deviation. Without it, fine texture has to pass through
-    the network's patches, where it is lost.
+    For x₀ it is a mean of two witnesses, each weighed by how sure it is: the network, which errs by the band's residual
+    r, and x_t / a, which errs by s / a. So x₀ = (s² f + r² a x_t) / (s² + r² a²): the skip of Karras et al. 2022
+    (equation 7) with the network's own error in the place of the data's deviation. Without it, fine texture has to pass
+    through the network's patches, where it is lost.
     """
     wide = t[:, None, None]
     signal, noise = schedule.signal(wide), schedule.noise(wide)
@@ -116,8 +118,15 @@ def clean_from(
         return (noisy - noise * prediction) / signal.clamp(min=1e-12)
     if not config.residual:
         return prediction
-    mine, its = noise**2, config.residual**2 * signal
+    mine, its = noise**2, _by_band(config.residual, noisy.shape[1]).to(noisy.device) ** 2 * signal
     return (mine * prediction + its * noisy) / (mine + its * signal)
+
+
+@lru_cache(maxsize=8)
+def _by_band(knots: tuple[float, ...], bands: int) -> Tensor:
+    """Straight lines through evenly spread knots: [bands, 1]."""
+    line = np.interp(np.linspace(0, len(knots) - 1, bands), range(len(knots)), knots)
+    return torch.from_numpy(line.astype(np.float32))[:, None]
 
 
 def noise_from(clean: Tensor, noisy: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tensor:

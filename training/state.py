@@ -108,6 +108,8 @@ def _check(folder: Path, own: dict[str, Any]) -> None:
     differing = [key for key in now if earlier.get(key) != now[key]]
     if differing:
         key = next((key for key in differing if "name" not in key), differing[0])
+        if key.startswith("model.notes."):
+            raise RunError(f"{folder} holds a run of {name!r} that began with other weights; choose another --run")
         raise RunError(
             f"{folder} holds a run of {name!r} with other settings ({key.removeprefix('model.')}: {earlier.get(key)} "
             f"there, {now[key]} here); choose another --run, or call it as it was begun"

@@ -134,7 +134,7 @@ def test_of_two_witnesses_the_surer_one_is_believed_and_both_together_err_least(
     """A network that errs by the residual, beside x_t: the best share of a line between them is the formula's."""
     random = torch.Generator().manual_seed(4)
     clean, noise, error = torch.randn(3, 1, 1, 200_000, generator=random, dtype=torch.float64)
-    config = replace(CLEAN, residual=residual)
+    config = replace(CLEAN, residual=(residual,))
     for t in (0.01, 0.06, 0.125, 0.25, 0.5, 0.9):
         times = torch.tensor([t], dtype=torch.float64)
         noisy, predicted = diffuse(clean, times, noise, COSINE), clean + residual * error
@@ -148,6 +148,15 @@ def test_of_two_witnesses_the_surer_one_is_believed_and_both_together_err_least(
     assert torch.allclose(at[1.0], predicted)
 
 
+def test_each_band_has_its_own_share_of_the_two() -> None:
+    predicted, noisy = torch.zeros(2, 5, 3), torch.ones(2, 5, 3)
+    times = torch.tensor([0.1, 0.2])
+    found = clean_from(predicted, noisy, times, replace(CLEAN, residual=(0.3, 0.1, 0.2)), COSINE)
+    for band, residual in enumerate((0.3, 0.2, 0.1, 0.15, 0.2)):
+        alone = clean_from(predicted, noisy, times, replace(CLEAN, residual=(residual,)), COSINE)
+        assert torch.allclose(found[:, band], alone[:, band])
+
+
 def test_each_row_of_a_batch_has_a_time_of_its_own() -> None:
     clean, noise, times = torch.ones(2, 1, 1), torch.zeros(2, 1, 1), torch.tensor([0.0, 1.0])
     assert diffuse(clean, times, noise, COSINE).flatten().tolist() == [1, 0]
@@ -157,7 +166,7 @@ def test_each_row_of_a_batch_has_a_time_of_its_own() -> None:
 def test_both_ends_stay_finite(schedule: NoiseSchedule) -> None:
     x = torch.ones(2, 1, 1)
     times = torch.tensor([0.0, 1.0])
-    for config in (NOISE, CLEAN, replace(CLEAN, residual=0.1)):
+    for config in (NOISE, CLEAN, replace(CLEAN, residual=(0.1, 0.2))):
         assert clean_from(2 * x, x, times, config, schedule).isfinite().all()
     assert noise_from(2 * x, x, times, schedule).isfinite().all()
 

@@ -206,7 +206,7 @@ def test_the_prefix_is_shown_clean_and_weighs_nothing() -> None:
 def test_the_bards_weight_is_that_of_v_and_bounded() -> None:
     """An error of 1 everywhere costs min(1 / s², 10), whatever share of the window is hidden."""
     schedule = make_schedule(SMALL_BARD.diffusion)
-    alone = replace(SMALL_BARD, diffusion=replace(SMALL_BARD.diffusion, residual=0.0))
+    alone = replace(SMALL_BARD, diffusion=replace(SMALL_BARD.diffusion, residual=()))
     clean = batch(1)
     for seed in range(20):
         draw = draw_bard(clean, SMALL_BARD, seeded(seed))
@@ -231,6 +231,6 @@ def test_the_error_that_counts_is_that_of_network_and_noisy_mel_together() -> No
 
 def test_a_perfect_prediction_costs_nothing() -> None:
     clean = batch(8)
-    config = replace(SMALL_BARD, diffusion=replace(SMALL_BARD.diffusion, residual=0.0))
+    config = replace(SMALL_BARD, diffusion=replace(SMALL_BARD.diffusion, residual=()))
     schedule = make_schedule(config.diffusion)
     assert loss_of(Fixed(clean.mel), clean, draw_bard(clean, config, seeded()), config, schedule) == 0

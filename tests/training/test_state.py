@@ -110,6 +110,9 @@ def test_a_folder_goes_on_only_with_the_run_it_holds(tmp_path: Path) -> None:
     ):
         with pytest.raises(RunError, match=difference), claimed(tmp_path, other, "mel-1"):
             pass
+    tuned = replace(BARD_RUN, model=replace(BARD_RUN.model, notes={"from": "another"}))
+    with pytest.raises(RunError, match="that began with other weights"), claimed(tmp_path, tuned, "mel-1"):
+        pass
     with pytest.raises(RunError, match="other clips"), claimed(tmp_path, BARD_RUN, "mel-2"):
         pass
 
