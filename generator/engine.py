@@ -111,10 +111,11 @@ class Engine:
         if not (self.mel.deviation > 0).all():
             raise CheckpointError("this checkpoint's Mel has a band that never moves; train it again")
         # First without memory: a configuration can ask for any amount of it.
+        tensors = checkpoint.part("network")
         with torch.device("meta"):
-            need_fit(make_network(unet, mel_config.bands), checkpoint.part("network"), "network")
+            need_fit(make_network(unet, mel_config.bands), tensors, "network")
         self.network = make_network(unet, mel_config.bands).eval().requires_grad_(False)
-        load_state(self.network, checkpoint.part("network"), "network")
+        load_state(self.network, tensors, "network")
         self.network.to(self.device)
         paper = unet.architecture == "paper"
         vocoder = PaperInversion(self.mel) if paper else GriffinLim(self.mel, shipped_network(mel_config))

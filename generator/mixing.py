@@ -4,10 +4,11 @@ from typing import Final
 
 import numpy as np
 
-from generator.protocol import SAMPLE_RATE
+from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE
 from generator.stereo import Samples
 
-KNEE: Final = 0.65  #: full scale; above it the limiter bends
+LOUDEST: Final = 0.75  #: full scale; frames with a louder sample are turned down
+KNEE: Final = LOUDEST  #: full scale; above it the limiter bends
 CEILING: Final = (
     0.85  #: full scale; nothing is louder, so that what Opus adds to a peak is not clipped (EBU R 128: -1 dBTP)
 )
@@ -39,6 +40,24 @@ def _octaves(sound: Samples) -> list[Samples]:
     within = np.digitize(frequencies, BORDERS_HZ)
     parts = [np.fft.irfft(np.where(within == part, spectrum, 0), len(sound)) for part in range(len(BORDERS_HZ) + 1)]
     return [part.astype(np.float32) for part in parts]
+
+
+def tame(sound: Samples) -> Samples:
+    """Turn frames down in which a sample is louder than ``LOUDEST``, and the frames beside them on the way there.
+
+    A bend of the wave would do, and does for what slips by; but what is flat at its top comes out of Opus with peaks.
+
+    Args:
+        sound: [frames · FRAME_SAMPLES, 2], full scale ±1.
+    """
+    if len(sound) == 0:
+        return sound
+    peaks = np.abs(sound).reshape(-1, FRAME_SAMPLES * 2).max(axis=1)
+    gain = np.pad(np.minimum(1.0, LOUDEST / np.maximum(peaks, LOUDEST)), 1, mode="edge")
+    edges = np.minimum(gain[:-1], gain[1:])  # straight between them, so that no frame is above its own
+    line = np.interp(np.arange(len(sound)) / FRAME_SAMPLES, np.arange(len(edges)), edges)
+    quiet: Samples = sound * line[:, None].astype(np.float32)
+    return quiet
 
 
 def limit(sound: Samples) -> Samples:

@@ -17,7 +17,7 @@ from generator.composer import COLUMN_FRAMES
 from generator.engine import BLIND_OVERLAP, Engine, Sound, State, Window
 from generator.leveller import MOMENTARY, POINT_FRAMES, SHORT_TERM, Leveller
 from generator.loudness import powers
-from generator.mixing import cross_fade, to_pcm
+from generator.mixing import cross_fade, tame, to_pcm
 from generator.moods import MOODS
 from generator.protocol import (
     AHEAD_FRAMES,
@@ -367,9 +367,13 @@ class Stream:
                 points.pop(0)
 
     def _render(self, start: int, end: int) -> tuple[bytes, ...]:
-        sound = self._sound[(start - self._base) * FRAME_SAMPLES : (end - self._base) * FRAME_SAMPLES]
-        past = self._sound[: (start - self._base) * FRAME_SAMPLES]
-        pcm = to_pcm(widen(past, sound) * self._gain(start, end)[:, None])
+        # With a frame on either side, as far as they are known: what is loud there has a say.
+        first = max(self._base, start - 1)
+        last = min(end + 1, self._base + len(self._sound) // FRAME_SAMPLES)
+        known = self._sound[: (last - self._base) * FRAME_SAMPLES]
+        past, sound = np.split(known, [(first - self._base) * FRAME_SAMPLES])
+        wide = tame(widen(past, sound) * self._gain(first, last)[:, None])
+        pcm = to_pcm(wide[(start - first) * FRAME_SAMPLES :][: (end - start) * FRAME_SAMPLES])
         return tuple(pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES))
 
     def _gain(self, start: int, end: int) -> Sound:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from generator.composer import COLUMN_FRAMES
 from generator.engine import Engine, Sound, State, Window
 from generator.leveller import Leveller
-from generator.mixing import CEILING, KNEE, limit, to_pcm
+from generator.mixing import CEILING, KNEE, LOUDEST, limit, tame, to_pcm
 from generator.moods import MOODS, Mood
 from generator.player import Player
 from generator.protocol import (
@@ -580,6 +580,21 @@ def test_the_limiter_bends_and_never_breaks(values: list[float]) -> None:
     assert np.array_equal(limit(-sound), -out)
     calm = np.abs(sound) <= KNEE
     assert np.array_equal(out[calm], sound[calm])
+
+
+@given(st.lists(st.sampled_from([0.1, 0.3, LOUDEST, 1.0, 4.0]), max_size=8), st.integers(0, 9))
+def test_frames_that_are_too_loud_are_turned_down_and_no_other_but_their_neighbours(
+    peaks: list[float], seed: int
+) -> None:
+    noise = np.random.default_rng(seed).uniform(-1, 1, (len(peaks), FRAME_SAMPLES, 2))
+    sound = (noise / np.abs(noise).max(axis=(1, 2), keepdims=True) * np.array(peaks)[:, None, None]).astype(np.float32)
+    out = tame(sound.reshape(-1, 2)).reshape(sound.shape)
+    assert np.abs(out).max(initial=0) <= LOUDEST + 1e-6
+    told = np.abs(sound) > 1e-2
+    assert np.abs(np.diff(out[told] / sound[told])).max(initial=0) < 1e-2  # no corner, no click
+    loud = np.array(peaks, float) > LOUDEST
+    near = loud | np.append(loud[1:], False) | np.append(False, loud[:-1])
+    assert np.array_equal(out[~near], sound[~near])
 
 
 def test_the_limiter_has_no_corner_at_its_knee() -> None:
