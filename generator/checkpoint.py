@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from generator.config import ModelConfig
+from generator.config import ModelConfig, UNetConfig
 from generator.difference import applied, difference
 from generator.errors import GeneratorError
 from generator.moods import MOODS
@@ -211,20 +211,16 @@ def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     return hasher.hexdigest()
 
 
-def need_fit(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Compare shapes; the module may be one without memory, on the device ``meta``.
+def need_sizes(unet: UNetConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Make sure, before memory is taken, that a network is about as large as its tensors.
 
     Raises:
-        CheckpointError: names or shapes differ.
+        CheckpointError: its configuration asks for sizes that none of the tensors has, or for more layers.
     """
-    shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
-    for key in sorted(shapes.keys() | tensors.keys()):
-        there = tuple(tensors[key].shape) if key in tensors else "missing"
-        if there != shapes.get(key, "not wanted"):
-            raise CheckpointError(
-                f"the {what} in this checkpoint does not fit its own configuration: {key} is {there} and should be "
-                f"{shapes.get(key, 'absent')}"
-            )
+    there = {size for tensor in tensors.values() for size in tensor.shape}
+    layers = unet.blocks * len(unet.widths)
+    if not {*unet.widths, unet.embedding} <= there or layers > len(tensors):
+        raise CheckpointError("the network in this checkpoint does not fit its own configuration: sizes differ")
 
 
 def load_state(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

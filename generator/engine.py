@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generator.amplitude import shipped_network
-from generator.checkpoint import Checkpoint, CheckpointError, load_checkpoint, load_state, need_fit
+from generator.checkpoint import Checkpoint, CheckpointError, load_checkpoint, load_state, need_sizes
 from generator.composer import COLUMN_FRAMES, write_plan
 from generator.denoiser import Denoiser, Question, answer
 from generator.device import bf16_is_native, pick_device, settle
@@ -110,10 +110,8 @@ class Engine:
         load_state(self.mel, checkpoint.part("mel"), "Mel")
         if not (self.mel.deviation > 0).all():
             raise CheckpointError("this checkpoint's Mel has a band that never moves; train it again")
-        # First without memory: a configuration can ask for any amount of it.
         tensors = checkpoint.part("network")
-        with torch.device("meta"):
-            need_fit(make_network(unet, mel_config.bands), tensors, "network")
+        need_sizes(unet, tensors)
         self.network = make_network(unet, mel_config.bands).eval().requires_grad_(False)
         load_state(self.network, tensors, "network")
         self.network.to(self.device)
