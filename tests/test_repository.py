@@ -231,7 +231,7 @@ def test_the_gpu_is_an_addition() -> None:
 
 
 def test_the_import_contract_knows_every_room_of_the_generator() -> None:
-    open_to_the_bot = {"__init__", "config", "loudness", "moods", "picture", "protocol"}
+    open_to_the_bot = {"__init__", "config", "console", "loudness", "moods", "picture", "protocol"}
     contracts = project()["tool"]["importlinter"]["contracts"]
     (forbidden,) = (contract["forbidden_modules"] for contract in contracts if contract["type"] == "forbidden")
     rooms = {path.stem for path in (ROOT / "generator").glob("*.py")}
