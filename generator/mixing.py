@@ -3,6 +3,7 @@
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE
 from generator.stereo import Samples
@@ -54,10 +55,14 @@ def tame(sound: Samples) -> Samples:
         return sound
     peaks = np.abs(sound).reshape(-1, FRAME_SAMPLES * 2).max(axis=1)
     gain = np.pad(np.minimum(1.0, LOUDEST / np.maximum(peaks, LOUDEST)), 1, mode="edge")
-    edges = np.minimum(gain[:-1], gain[1:])  # straight between them, so that no frame is above its own
-    line = np.interp(np.arange(len(sound)) / FRAME_SAMPLES, np.arange(len(edges)), edges)
-    quiet: Samples = sound * line[:, None].astype(np.float32)
+    quiet: Samples = sound * straight(np.minimum(gain[:-1], gain[1:]))[:, None]  # so no frame is above its own
     return quiet
+
+
+def straight(edges: NDArray[np.float64]) -> Samples:
+    """Gain of each sample: exact at the frames' edges, straight between them; [frames + 1] → [samples]."""
+    samples = np.arange((len(edges) - 1) * FRAME_SAMPLES) / FRAME_SAMPLES
+    return np.interp(samples, np.arange(len(edges)), edges).astype(np.float32)
 
 
 def limit(sound: Samples) -> Samples:

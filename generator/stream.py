@@ -17,7 +17,7 @@ from generator.composer import COLUMN_FRAMES
 from generator.engine import BLIND_OVERLAP, Engine, Sound, State, Window
 from generator.leveller import MOMENTARY, POINT_FRAMES, SHORT_TERM, Leveller
 from generator.loudness import powers
-from generator.mixing import cross_fade, tame, to_pcm
+from generator.mixing import cross_fade, straight, tame, to_pcm
 from generator.moods import MOODS
 from generator.protocol import (
     AHEAD_FRAMES,
@@ -377,10 +377,8 @@ class Stream:
         return tuple(pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES))
 
     def _gain(self, start: int, end: int) -> Sound:
-        """Gain of each sample: exact at the frames' edges, straight between them."""
-        edges = _line(self._gains, start, end + 1) * 10 ** (_line(self._levels, start, end + 1) / 20)
-        samples = np.arange((end - start) * FRAME_SAMPLES) / FRAME_SAMPLES
-        return np.interp(samples, np.arange(len(edges)), edges).astype(np.float32)
+        """Gain of each sample."""
+        return straight(_line(self._gains, start, end + 1) * 10 ** (_line(self._levels, start, end + 1) / 20))
 
 
 def _line(points: list[tuple[int, float]], start: int, end: int) -> NDArray[np.float64]:

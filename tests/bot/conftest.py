@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from bot.fake import PITCHES, FakeGenerator
 from bot.jitter_buffer import JitterBuffer
 from generator.moods import Mood
 from generator.protocol import SAMPLE_RATE, Opened
+
+if TYPE_CHECKING:  # discord.py warns when it is imported, and here nobody filters that yet
+    from tests.discord_server import DiscordServer, Member
 
 
 class Ear:
@@ -56,3 +60,11 @@ def pitch(sound: NDArray[np.float32]) -> Mood | None:
 async def fake() -> AsyncIterator[FakeGenerator]:
     async with FakeGenerator() as generator:
         yield generator
+
+
+@pytest.fixture
+async def gm(discord_server: "DiscordServer") -> "Member":
+    """Who asks, and listens at the table."""
+    member = discord_server.add_member("gm")
+    await discord_server.join_voice(member, discord_server.guild.voice)
+    return member

@@ -66,13 +66,6 @@ async def running(discord: DiscordServer, fake: FakeGenerator, volume: int = 100
         yield bard
 
 
-@pytest.fixture
-async def gm(discord_server: DiscordServer) -> Member:
-    member = discord_server.add_member("gm")
-    await discord_server.join_voice(member, discord_server.guild.voice)
-    return member
-
-
 async def test_an_evening(discord_server: DiscordServer, fake: FakeGenerator, gm: Member) -> None:
     """The first mood, another, the same again, the volume, what plays now, and the end."""
     async with running(discord_server, fake):

@@ -22,13 +22,6 @@ from tests.discord_server.rest import Failure
 from tests.discord_server.world import CONNECT, REQUEST_TO_SPEAK, STAGE
 
 
-@pytest.fixture
-async def gm(discord_server: DiscordServer) -> Member:
-    member = discord_server.add_member("gm")
-    await discord_server.join_voice(member, discord_server.guild.voice)
-    return member
-
-
 async def open_panel(server: DiscordServer, gm: Member) -> Message:
     reply = await server.slash(gm, "panel")
     await reply.wait_for_text("Pin it")

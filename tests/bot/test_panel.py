@@ -132,13 +132,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(panel_messages, "IDLE_SECONDS", 0.5)
 
 
-@pytest.fixture
-async def gm(discord_server: DiscordServer) -> Member:
-    member = discord_server.add_member("gm")
-    await discord_server.join_voice(member, discord_server.guild.voice)
-    return member
-
-
 async def posted(discord_server: DiscordServer, gm: Member) -> Message:
     """The panel, newly asked for."""
     before = set(discord_server.rest.posts.messages)

@@ -33,13 +33,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "bardcast.sqlite3"
 
 
-@pytest.fixture
-async def gm(discord_server: DiscordServer) -> Member:
-    member = discord_server.add_member("gm")
-    await discord_server.join_voice(member, discord_server.guild.voice)
-    return member
-
-
 # Restarts
 
 
