@@ -94,7 +94,7 @@ def load_settings(
 def _origin(text: str) -> str:
     """As a browser writes it: scheme and host in small letters, a port where it isn't the scheme's own."""
     try:
-        parts = urlsplit(text.strip().lower())
+        parts = urlsplit(text.strip())  # which writes scheme and host in small letters
         own = {"http": 80, "https": 443}[parts.scheme]
         port = "" if parts.port in (None, own) else f":{parts.port}"
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
