@@ -463,7 +463,7 @@ def test_killed_in_the_middle_and_resumed(tmp_path: Path, number: signal.Signals
         command, env={**os.environ, "IMAGEIO_FFMPEG_EXE": str(fake)}, stderr=subprocess.PIPE, start_new_session=True
     )
     deadline = time.monotonic() + 60
-    while not any(p.stat().st_size > 3_000_000 for p in (out / "shards").glob("*.tmp")):
+    while not any(p.stat().st_size > 3_000_000 for p in (out / "shards").glob("sad-endless-*.tmp")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
