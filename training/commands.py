@@ -84,7 +84,7 @@ def _trained(args: argparse.Namespace, say: Say, world: "World") -> tuple[Path, 
 
     start, kind = None, ""
     if args.start is not None:
-        start, kind = _start("--from", args.start), "-tuned"
+        start = _start("--from", args.start)
         config = tuning(start.config)
     elif args.distil is not None:
         start, kind = _start("--distil", args.distil), "-distilled"
@@ -155,7 +155,9 @@ def _add_export(subparsers: "Subparsers", say: Say, epilog: str) -> None:
         epilog=epilog,
     )
     parser.add_argument("folder", type=Path, metavar="RUN")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: RUN/export.safetensors")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: RUN/export.safetensors; names the model, too"
+    )
     parser.add_argument(
         "--base", type=Path, metavar="FILE", help="write the difference from this model, which lies in the same folder"
     )
@@ -171,7 +173,7 @@ def _export(args: argparse.Namespace, say: Say) -> int:
         raise PresetError(f"--base: a difference is written beside its base; give an --out in {args.base.parent}")
     if args.base is not None and args.base.resolve() == out.resolve():
         raise PresetError("--base: a difference can't take its base's place; give another --out beside it")
-    written = export(args.folder, out, args.base)
+    written = export(args.folder, out, args.base, None if args.out is None else out.stem)
     for key, value in written.config.notes.items():
         say(f"{key}: {value}")
     say(f"wrote {out}: {written.config.name}, {out.stat().st_size / 1e6:.1f} MB")

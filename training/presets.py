@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Self
 from generator.config import (
     BARD,
     GROUPS,
+    LONGEST_NAME,
     PAPER_DENOISE,
     PAPER_DENOISE_COSINE,
     PAPER_DENOISE_FIXED,
@@ -20,6 +21,7 @@ from training.errors import PresetError
 WARM_UP: Final = 200  #: steps of ``inverse-sqrt``
 TUNING: Final = 0.6  #: of the learning rate, where the weights are learnt already
 TUNING_EPOCHS: Final = 10
+TUNED: Final = "-tuned"  #: ends the name of a model that began as another
 DISTILLING_RATE: Final = 1e-4  #: more throws away within a hundred steps what long training won
 
 
@@ -134,6 +136,8 @@ def with_widths(config: TrainConfig, widths: tuple[int, ...]) -> TrainConfig:
 def tuning(model: ModelConfig) -> TrainConfig:
     """How a model that can play already learns from more music: as its kind begins, at a gentler rate.
 
+    It has a name of its own, so that whoever asks a service what plays can tell the two.
+
     Raises:
         PresetError: a model of this kind is not tuned.
     """
@@ -142,9 +146,10 @@ def tuning(model: ModelConfig) -> TrainConfig:
     learnt = {key: model.notes[key] for key in ("samples", "hours", "from") if key in model.notes}
     origin = ", ".join([model.name, *(f"{key} {value}" for key, value in learnt.items())])
     own = PRESETS[BARD.name]
+    name = model.name.removesuffix(TUNED)[: LONGEST_NAME - len(TUNED)] + TUNED
     return replace(
         own,
-        model=replace(model, notes={"from": origin}),
+        model=replace(model, name=name, notes={"from": origin}),
         learning_rate=TUNING * own.learning_rate,
         epochs=TUNING_EPOCHS,
     )
@@ -164,7 +169,7 @@ def distilling(model: ModelConfig) -> TrainConfig:
     unet = replace(own.model.unet, guided=True)
     return replace(
         own,
-        model=replace(own.model, unet=unet),
+        model=replace(own.model, name=model.name, unet=unet),
         batch=16,
         learning_rate=DISTILLING_RATE,
         weight_decay=0.0,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from generator.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from generator.config import BARD
+from generator.config import BARD, LONGEST_NAME
 from generator.engine import Engine
 from generator.moods import MOODS
 from generator.protocol import Controls
@@ -75,9 +75,10 @@ def test_train_plot_and_export_leave_a_model_that_plays(
     assert list(out.parent.iterdir()) == [out]
 
     assert main(["export", str(folder)]) == 0  # without a place named, beside the run, never over what ships
-    assert (folder / "export.safetensors").stat().st_size == out.stat().st_size
-
     full, small = load_checkpoint(folder / "model.safetensors"), load_checkpoint(out)
+    beside = load_checkpoint(folder / "export.safetensors")
+    assert all(torch.equal(tensor, small.tensors[key]) for key, tensor in beside.tensors.items())
+    assert (full.config.name, beside.config.name, small.config.name) == ("small-bard", "small-bard", "small")
     assert small.config.notes == full.config.notes
     for key, tensor in small.tensors.items():
         exact = key.startswith(("mel.", "plan."))
@@ -107,7 +108,7 @@ def test_a_model_goes_on_learning_from_another_folder(
     assert main([*command, "1"]) == 0
     folder = tmp_path / "runs" / "small-bard-tuned"
     after = load_checkpoint(folder / "model.safetensors")
-    assert after.config == before.config
+    assert after.config == replace(before.config, name="small-bard-tuned")
     assert after.config.notes["from"].startswith("small-bard, samples 12, hours 0.0")
     assert after.config.notes["samples"] == "32"
     for name in ("mel.mean", "mel.deviation"):  # weights mean nothing with other statistics
@@ -148,7 +149,7 @@ def test_guidance_is_distilled_into_one_pass(
     out = first.with_name("told.safetensors")
     assert main(["export", str(distilled.parent), "--base", str(first), "--out", str(out)]) == 0
     told = load_checkpoint(out)
-    assert told.config == after.config
+    assert told.config == replace(after.config, name="told")
     for name, value in after.tensors.items():
         torch.testing.assert_close(told.tensors[name].to(value.dtype), value, rtol=0.01, atol=1e-4)
 
@@ -204,6 +205,18 @@ def test_a_models_own_name_leads_nowhere_else(prepared: Path, tmp_path: Path) ->
     save_checkpoint(tmp_path / "theirs.safetensors", tiny_checkpoint(replace(SMALL_BARD, name="../../elsewhere")))
     assert main(["train", str(prepared), "--from", "theirs.safetensors", "--steps", "1"]) == 0
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["elsewhere-tuned"]
+
+
+def test_a_tuned_model_has_one_name_of_its_own(prepared: Path, tmp_path: Path) -> None:
+    """Of a length that a file can have, however often it is tuned."""
+    save_checkpoint(tmp_path / "theirs.safetensors", tiny_checkpoint(replace(SMALL_BARD, name=LONGEST_NAME * "x")))
+    command = ["train", str(prepared), "--steps", "1"]
+    assert main([*command, "--from", "theirs.safetensors"]) == 0
+    assert main([*command, "--from", f"runs/{94 * 'x'}-tuned", "--run", "runs/again"]) == 0
+    assert load_checkpoint(tmp_path / "runs" / "again").config.name == 94 * "x" + "-tuned"
+    long = tmp_path / f"{(LONGEST_NAME + 1) * 'x'}.safetensors"
+    assert main(["export", "runs/again", "--out", str(long)]) == 2
+    assert not long.exists()
 
 
 def test_a_paper_model_plays_too(prepared: Path, tmp_path: Path) -> None:
