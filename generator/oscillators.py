@@ -21,7 +21,8 @@ HIGHEST_HZ: Final = 490  #: above, bins are narrower than semitones
 LOWEST: Final = 28  #: MIDI number of the lowest pitch, E of 41 Hz; the bass of a plan begins there
 BASS_HZ: Final = (180, 250)  #: below the first a plan's bass is what counts, above the second its chroma
 PROMINENCE: Final = 2  #: power of a plan's value: neighbours can't be told apart but by it
-FLOOR: Final = 1e-6  #: of a strength to begin with; what is zero stays zero
+FLOOR: Final = 1e-8  #: of a pitch's power to begin with; what is zero stays zero
+LEAST: Final = 1e-18  #: power to divide by
 UPDATES: Final = 8
 GOLDEN: Final = (math.sqrt(5) - 1) / 2  #: turns from one oscillator's phase to the next's: octaves don't peak together
 
@@ -31,7 +32,7 @@ class Oscillators(nn.Module):
 
     above: Tensor
     below: Tensor
-    size: Tensor
+    power: Tensor
     hertz: Tensor
 
     def __init__(self, config: MelConfig) -> None:
@@ -56,7 +57,7 @@ class Oscillators(nn.Module):
         above, below = (torch.fft.fft(wave)[:, : self.bins].to(torch.complex64) for wave in (turning, turning.conj()))
         self.register_buffer("above", above, persistent=False)  # [pitches, bins]
         self.register_buffer("below", below, persistent=False)  # of the negative frequencies
-        self.register_buffer("size", above.abs(), persistent=False)
+        self.register_buffer("power", above.abs().square(), persistent=False)
         self.register_buffer("hertz", torch.from_numpy(hertz).float(), persistent=False)
 
     def forward(self, amplitude: Tensor, plan: Tensor, begin: int) -> Tensor:
@@ -88,11 +89,13 @@ class Oscillators(nn.Module):
         """How strongly each pitch sounds, [frames, pitches], so that together they have these amplitudes, or nearly.
 
         Multiplicative updates for the divergence (Lee & Seung 2001, equation 5). Where many mixtures would do, they
-        end near where they began: at what the plan says.
+        end near where they began: at what the plan says. Of powers, since those of pitches that overlap add up;
+        amplitudes don't.
         """
-        strength = prominence**PROMINENCE + FLOOR
-        strength = strength * (amplitude.sum(1, keepdim=True) / (strength @ self.size).sum(1, keepdim=True))
+        wanted = amplitude.square()
+        share = prominence ** (2 * PROMINENCE) + FLOOR
+        share = share * (wanted.sum(1, keepdim=True) / (share @ self.power).sum(1, keepdim=True))
         for _ in range(UPDATES):
-            lack = amplitude / (strength @ self.size).clamp(min=1e-9)
-            strength = strength * (lack @ self.size.T) / self.size.sum(1)
-        return strength
+            lack = wanted / (share @ self.power).clamp(min=LEAST)
+            share = share * (lack @ self.power.T) / self.power.sum(1)
+        return share.sqrt()
