@@ -18,6 +18,9 @@ UPDATES: Final = 8  #: multiplicative updates of the filter bank's amplitudes
 ITERATIONS: Final = 8  #: of Griffin-Lim
 MOMENTUM: Final = 0.99
 PITCHED_HZ: Final = 4_000  #: above, first phases are random: what is mostly noise would pulse at the frames' rate
+#: How far each iteration brings amplitudes above ``PITCHED_HZ`` to what is expected of them. Noise has its expected
+#: amplitude on average only; made to have it in each bin, it has it nowhere else: a comb, with a tooth a bin.
+NOISE_TRUST: Final = 0.25
 
 
 class GriffinLim(nn.Module):
@@ -102,8 +105,8 @@ class GriffinLim(nn.Module):
         amplitude = self.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1)[:, begin:])[first - begin :].contiguous()
         framing = Framing(len(amplitude), config.hop, self.window)
         phases = first_phases(amplitude, self._phases_before(heard, first, random), config.hop)
-        noisy = phases[:, round(PITCHED_HZ * config.n_fft / config.sample_rate) :]
-        noisy.copy_(2 * torch.pi * torch.rand(noisy.shape, generator=random))
+        noisy = slice(round(PITCHED_HZ * config.n_fft / config.sample_rate), None)
+        phases[:, noisy] = 2 * torch.pi * torch.rand(phases[:, noisy].shape, generator=random)
         start = first * config.hop - half  # of the frames' first sample, in the waveform
 
         def settled(wave: Tensor) -> Tensor:
@@ -120,14 +123,17 @@ class GriffinLim(nn.Module):
             low = self.oscillators(amplitude, drawn_out[:, first:], place + first)
         spectra[:, : low.shape[1]] = low
         pairs = amplitude[..., None].expand(-1, -1, 2).contiguous()  # real numbers by real numbers is what is fast
+        pairs[:, noisy] *= NOISE_TRUST
         previous: Tensor | None = None
         for _ in range(self.iterations):
             wave = settled(framing.wave(spectra))
             # Momentum of the spectra, which are linear in the wave: there it costs a quarter.
             ahead = wave if previous is None else torch.lerp(previous, wave, 1 + MOMENTUM)
             previous = wave
-            spectra = framing.spectra(ahead).sgn_()
-            torch.view_as_real(spectra).mul_(pairs)
+            spectra = framing.spectra(ahead)
+            as_it_is = spectra[:, noisy] * (1 - NOISE_TRUST)
+            torch.view_as_real(spectra.sgn_()).mul_(pairs)
+            spectra[:, noisy] += as_it_is
             spectra[:, : low.shape[1]] = low
         return torch.cat([heard, framing.wave(spectra)[len(heard) - start : length - start]])
 
