@@ -54,6 +54,7 @@ JITTER: Final = 0.22  #: deviation of what moves between the notes, in those of 
 JITTER_FRAMES: Final = 24  #: over which it turns to something else
 USUAL_INTENSITY: Final = 3
 USUAL_PHRASES: Final = (1, 6, 11, 16)  #: each at another place of its strophe
+SHARPENED: Final = 0.15  #: brightness that the network adds to what it is told, and that is not told it therefore
 LEAST_MOVEMENT: Final = 0.05  #: of level and tone, so that what stands still is not blown up
 JITTERS: Final = 4099  #: frames after which that comes again; no multiple of anything musical
 
@@ -103,7 +104,8 @@ def write_plan(section: Section, start: int, columns: int, statistics: NDArray[n
     loud = MOVEMENT * (heard.level - usual.level) / usual.level_deviation + JITTER * still[1]
     bright = MOVEMENT * (heard.tone - usual.tone) / usual.tone_deviation + JITTER * still[2]
     plan[LOUDNESS] = mean[LOUDNESS] + (loud + 0.6 * push + section.style.swell * wave) * deviation[LOUDNESS]
-    plan[BRIGHTNESS] = mean[BRIGHTNESS] + (bright + 0.5 * push + 0.3 * wave) * deviation[BRIGHTNESS]
+    bright += 0.5 * push + 0.3 * wave
+    plan[BRIGHTNESS] = mean[BRIGHTNESS] - SHARPENED + bright * deviation[BRIGHTNESS]
     return plan
 
 
