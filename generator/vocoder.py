@@ -131,9 +131,10 @@ class GriffinLim(nn.Module):
             ahead = wave if previous is None else torch.lerp(previous, wave, 1 + MOMENTUM)
             previous = wave
             spectra = framing.spectra(ahead)
-            as_it_is = spectra[:, noisy] * (1 - NOISE_TRUST)
-            torch.view_as_real(spectra.sgn_()).mul_(pairs)
-            spectra[:, noisy] += as_it_is
+            found = torch.view_as_real(spectra)
+            as_found = found[:, noisy].clone()
+            spectra.sgn_()
+            found.mul_(pairs)[:, noisy].add_(as_found, alpha=1 - NOISE_TRUST)
             spectra[:, : low.shape[1]] = low
         return torch.cat([heard, framing.wave(spectra)[len(heard) - start : length - start]])
 
