@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from benchmarks.report import digest, finish, parser, spread
 from generator.checkpoint import load_checkpoint
-from generator.engine import Engine, GenerationError, State, Window
+from generator.engine import Engine, GenerationError, State, Wanted, Window, always
 from generator.loudness import FLOOR_LUFS, lufs
 from generator.moods import MOODS, Mood, parse_mood
 from generator.player import Player
@@ -33,9 +33,9 @@ class WatchedEngine(Engine):
 
     not_finite = 0
 
-    def window(self, state: State, section: Section, seed: int) -> Window:
+    def window(self, state: State, section: Section, seed: int, wanted: Wanted = always) -> Window:
         """As an engine makes it."""
-        window = super().window(state, section, seed)
+        window = super().window(state, section, seed, wanted)
         self.not_finite += sum(int((~np.isfinite(values)).sum()) for values in (window.sound, window.mel))
         return window
 

@@ -19,12 +19,12 @@ from torch import OutOfMemoryError, Tensor
 
 from generator.denoiser import Question
 from generator.device import finish
-from generator.engine import Engine, State, Window
+from generator.engine import Engine, State, Wanted, Window
 from generator.moods import MOODS
 from generator.player import Player
 from generator.protocol import FRAME_SECONDS, Controls
 from generator.section import Section
-from generator.stream import Stream, Wanted
+from generator.stream import Stream
 
 MOST_ROWS: Final = 256
 #: A step of twice as many rows must be worth so much more throughput; else it only makes everybody wait longer.

@@ -11,7 +11,8 @@ music goes on, the overlap held back by the last window.
     ^ begin        ^ state.position                      ^ next state.position
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Final
@@ -40,6 +41,14 @@ from generator.torchaudio_shim import torchaudio
 from generator.vocoder import GriffinLim, PaperInversion
 
 Sound = NDArray[np.float32]
+#: Whether a window is still wanted, asked while it is made.
+Wanted = Callable[[], bool]
+
+
+def always() -> bool:
+    """Whatever comes, it is wanted."""
+    return True
+
 
 CONTINUED_OVERLAP: Final = 4  #: frames, where a window continues the phases of the last: 80 ms
 BLIND_OVERLAP: Final = 50  #: frames, where windows know nothing of each other: a cross-fade of 1 s
@@ -180,19 +189,27 @@ class Engine:
         # A band that hardly moved in what this model learnt would else lie further out than it has ever seen.
         return moved if self.config.limits is None else moved.clip(*self.config.limits)
 
-    def window(self, state: State, section: Section, seed: int) -> Window:
+    def window(self, state: State, section: Section, seed: int, wanted: Wanted = always) -> Window:
         """Make the next window: a pure function of its arguments (and of the checkpoint).
 
         Args:
             state: what was heard.
             section: what to play from ``state.position`` on.
             seed: of all randomness here.
+            wanted: asked before each step; once it says no, the window is dropped.
 
         Raises:
+            CancelledError: it was not wanted any more.
             GenerationError: the model's output is not finite.
         """
+
+        def answered(question: Question) -> Tensor:
+            if not wanted():
+                raise CancelledError
+            return self.answer([question])[0]
+
         begun = perf_counter()
-        made = ask(self.making(state, section, seed), lambda question: self.answer([question])[0])
+        made = ask(self.making(state, section, seed), answered)
         return replace(made, seconds=perf_counter() - begun)
 
     def making(self, state: State, section: Section, seed: int) -> Generator[Question, Tensor, Window]:

@@ -5,13 +5,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import Final, Protocol, Self
 
 from generator.errors import GeneratorError
 from generator.metrics import Metrics
 from generator.moods import MOODS
-from generator.playable import Engine
-from generator.protocol import FRAME_SECONDS, Controls
+from generator.playable import Chunk, Engine, Stream
+from generator.protocol import AHEAD_FRAMES, FRAME_SECONDS, Controls
 from generator.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ TRIAL_WINDOWS: Final = 2
 #: Times what its frames last that the second may take: the trial has half of the cores where the tables' windows are
 #: made on the others, so what takes longer is slower than real time by itself.
 SLOWEST: Final = 2.0
+PATIENCE: Final = 60.0  #: seconds for a window of the trial, with whatever is done but once; who asks next waits
 
 
 class Player(Engine, Protocol):
@@ -111,16 +113,24 @@ class Exchange:
         stream = other.stream(0, Controls(MOODS[0]))
         for _ in range(TRIAL_WINDOWS):
             begun = self._clock()
-            chunk = stream.advance()
+            chunk = self._tried(model, stream, begun + PATIENCE)
             took = self._clock() - begun
         lasts = len(chunk.frames) * FRAME_SECONDS
         # Of the last window only: the first also does what is done but once.
-        if took > SLOWEST * lasts:
+        if took > min(SLOWEST * lasts, AHEAD_FRAMES * FRAME_SECONDS):
             raise ExchangeError(
                 f"{model}: makes {lasts:.1f} s of music in {took:.1f} s on this machine and would starve the tables; "
                 "give one that is faster"
             )
         return other
+
+    def _tried(self, model: str, stream: Stream, until: float) -> Chunk:
+        try:
+            return stream.advance(wanted=lambda: self._clock() < until)
+        except CancelledError:
+            raise ExchangeError(
+                f"{model}: makes no window in {PATIENCE:g} s on this machine; give one that is faster"
+            ) from None
 
     def _refusal(self, model: str, error: Exception) -> ExchangeError:
         if isinstance(error, GeneratorError):

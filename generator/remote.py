@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from generator.engine import Engine, State, Window
+from generator.engine import Engine, State, Wanted, Window
 from generator.player import Player
 from generator.section import Section
-from generator.stream import Wanted
 
 #: Seconds until another is asked beside the one that was; doubled each time, for all may only be busy. A client has
 #: eight seconds of music ahead, and asks for more when a window's length of them is played.

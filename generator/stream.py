@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from generator.bars import bars
 from generator.composer import COLUMN_FRAMES
-from generator.engine import BLIND_OVERLAP, Engine, Sound, State, Window
+from generator.engine import BLIND_OVERLAP, Engine, Sound, State, Wanted, Window, always
 from generator.leveller import MOMENTARY, POINT_FRAMES, SHORT_TERM, Leveller
 from generator.loudness import powers
 from generator.mixing import cross_fade, straight, tame, to_pcm
@@ -41,20 +41,13 @@ RAMP: Final = 10  #: frames over which a change of volume is spread
 #: until a second ago.
 URGENT: Final = -1.0
 
-#: Whether a window is still wanted, asked while it is made.
-Wanted = Callable[[], bool]
 #: What makes windows; see :meth:`generator.batching.Batcher.window`.
 Make = Callable[[Engine, State, Section, int, float, Wanted], Window]
 
 
-def always() -> bool:
-    """Whatever comes, it is wanted."""
-    return True
-
-
-def alone(engine: Engine, state: State, section: Section, seed: int, _slack: float, _wanted: Wanted) -> Window:
+def alone(engine: Engine, state: State, section: Section, seed: int, _slack: float, wanted: Wanted) -> Window:
     """Makes a window in the caller's thread."""
-    return engine.window(state, section, seed)
+    return engine.window(state, section, seed, wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import torch
 
 from generator.checkpoint import Checkpoint, CheckpointError, save_checkpoint
 from generator.config import BARD, PAPER_NOISE, ModelConfig
-from generator.engine import Engine, GenerationError, State, Window, load_engine
+from generator.engine import Engine, GenerationError, State, Wanted, Window, always, load_engine
 from generator.mel import Mel
 from generator.moods import Mood
 from generator.network import make_network
@@ -160,7 +160,7 @@ def test_one_long_stream_is_its_windows_made_by_many(config: ModelConfig) -> Non
             vars(self).update(vars(self.workers[0]))
             self.calls = 0
 
-        def window(self, state: State, section: Section, seed: int) -> Window:
+        def window(self, state: State, section: Section, seed: int, wanted: Wanted = always) -> Window:
             self.calls += 1
             worker = self.workers[self.calls % 3]
             worker.window(worker.beginning(3), SAD, self.calls)

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from itertools import accumulate
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,12 @@ from safetensors.torch import save_file
 
 from generator.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from generator.config import ModelConfig
-from generator.engine import Engine, State, Window
+from generator.engine import Engine, State, Wanted, Window, always
 from generator.exchange import TRIAL_WINDOWS, Exchange, ExchangeError
 from generator.metrics import Metrics
 from generator.player import Player
 from generator.protocol import FRAME_SECONDS
+from generator.section import Section
 from tests.generator.test_stream import SAD
 from tests.generator.test_stream_exchange import engine, spied
 from tests.generator.tiny import CPU, TINY, tiny_checkpoint
@@ -159,24 +160,54 @@ async def test_a_good_checkpoint_is_tried_off_the_loop_and_plays(tmp_path: Path)
     assert stream.engine.name == "new"
 
 
-@pytest.mark.parametrize(("paces", "taken"), [([99.0, 1.9], True), ([0.1, 2.1], False)], ids=["slow start", "slow"])
-async def test_a_model_that_would_starve_the_tables_is_refused(paces: list[float], taken: bool) -> None:
+@pytest.mark.parametrize(
+    ("frames", "paces", "taken"),
+    [(128, [59.0, 1.9], True), (128, [0.1, 2.1], False), (1024, [0.1, 0.7], True), (1024, [0.1, 0.9], False)],
+    ids=["slow start", "slow", "long", "longer than what lies ready"],
+)
+async def test_a_model_that_would_starve_the_tables_is_refused(frames: int, paces: list[float], taken: bool) -> None:
     """Each window of the trial takes so many times what its new frames last; the first also warms up."""
-    lasts = engine().new_frames * FRAME_SECONDS
-    ends = [lasts * pace for pace in accumulate(paces)]
-    readings = iter([0.0, ends[0], ends[0], ends[1]])
+    config = replace(TINY, unet=replace(TINY.unet, frames=frames))
+    lasts, now, trial = engine(config).new_frames * FRAME_SECONDS, 0.0, iter(paces)
+
+    def slow(_model: str) -> Player:
+        made = engine(config)
+        make = made.window
+
+        def window(state: State, section: Section, seed: int, wanted: Wanted = always) -> Window:
+            nonlocal now
+            now += next(trial) * lasts
+            return make(state, section, seed)
+
+        made.window = window  # type: ignore[method-assign]
+        return Player(made)
+
     player = Player(engine())
     old = player.engine
-    async with exchanging(player, lambda _model: Player(engine()), clock=lambda: next(readings)) as exchange:
+    async with exchanging(player, slow, clock=lambda: now) as exchange:
         if taken:
             await exchange.play("slow")
         else:
             sentence = (
-                rf"slow: makes {lasts:.1f} s of music in {2.1 * lasts:.1f} s on this machine .* one that is faster"
+                rf"slow: makes {lasts:.1f} s of music in {paces[1] * lasts:.1f} s on this machine .* that is faster"
             )
             with pytest.raises(ExchangeError, match=sentence):
                 await exchange.play("slow")
     assert (player.engine is not old) == taken
+
+
+async def test_a_model_whose_window_never_ends_is_given_up_and_the_next_has_its_turn() -> None:
+    endless = replace(TINY, diffusion=replace(TINY.diffusion, steps=100_000))
+    now = count()  # a tenth of a second a look: one at each step
+    async with exchanging(
+        Player(engine()),
+        lambda model: Player(engine(endless if model == "endless" else TINY)),
+        clock=lambda: next(now) / 10,
+    ) as exchange:
+        with pytest.raises(ExchangeError, match="endless: makes no window in 60 s on this machine; give"):
+            await exchange.play("endless")
+        assert next(now) < 700
+        await exchange.play("usual")
 
 
 async def test_the_model_is_read_again_from_where_it_came(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from generator.engine import Sound, State, Window
+from generator.engine import Sound, State, Wanted, Window, always
 from generator.leveller import PHRASE, POINT_FRAMES, SHORT_TERM, Leveller
 from generator.loudness import lufs
 from generator.moods import MOODS, Mood
@@ -27,9 +27,9 @@ class FitfulEngine(ToneEngine):
         super().__init__(prefix=56)
         self.window_frames, self.levels, self.softly = 256, levels, softly
 
-    def window(self, state: State, section: Section, seed: int) -> Window:
+    def window(self, state: State, section: Section, seed: int, wanted: Wanted = always) -> Window:
         level = self.levels[len(self.calls) % len(self.levels)]
-        window = super().window(state, section, seed)
+        window = super().window(state, section, seed, wanted)
         noise = np.random.default_rng(seed).standard_normal(len(window.sound)).astype(np.float32)
         sound: Sound = (USUAL * 10 ** (level / 20) * noise).astype(np.float32)
         entry = slice(len(state.sound), len(state.sound) + 20 * FRAME_SAMPLES)

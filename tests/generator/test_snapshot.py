@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from generator.bars import bars
 from generator.config import BARD, ModelConfig
-from generator.engine import Engine, State, Window
+from generator.engine import Engine, State, Wanted, Window, always
 from generator.moods import Mood
 from generator.player import Player
 from generator.protocol import FRAME_BYTES, FRAME_SAMPLES, MAX_STATE_BYTES, Controls, ProtocolError
@@ -85,8 +85,8 @@ def go_on(stream: Stream) -> list[Chunk]:
 class RoughEngine(ToneEngine):
     """Windows as uneven as a model's, and all that they depend on."""
 
-    def window(self, state: State, section: Section, seed: int) -> Window:
-        window = super().window(state, section, seed)
+    def window(self, state: State, section: Section, seed: int, wanted: Wanted = always) -> Window:
+        window = super().window(state, section, seed, wanted)
         random = np.random.default_rng(seed)
         gain = random.uniform(0.1, 2, window.sound.size // FRAME_SAMPLES).astype(np.float32).repeat(FRAME_SAMPLES)
         gain[: len(state.sound)] = 1

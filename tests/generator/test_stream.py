@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator.composer import COLUMN_FRAMES
-from generator.engine import Engine, Sound, State, Window
+from generator.engine import Engine, Sound, State, Wanted, Window
 from generator.leveller import Leveller
 from generator.mixing import CEILING, KNEE, LOUDEST, limit, tame, to_pcm
 from generator.moods import MOODS, Mood
@@ -24,7 +24,7 @@ from generator.protocol import (
     Transition,
 )
 from generator.section import Section
-from generator.stream import ATTACK, HANDOVER, RAMP, Chunk, Stream, Wanted
+from generator.stream import ATTACK, HANDOVER, RAMP, Chunk, Stream
 from tests.generator.tone_engine import LEVEL, ToneEngine
 
 TOWN, FIGHT, SAD = (Controls(Mood(name)) for name in ("town", "fight", "sad"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from generator.composer import COLUMN_FRAMES
 from generator.config import MelConfig, ModelConfig
-from generator.engine import BLIND_OVERLAP, CONTINUED_OVERLAP, Engine, Sound, State, Window
+from generator.engine import BLIND_OVERLAP, CONTINUED_OVERLAP, Engine, Sound, State, Wanted, Window, always
 from generator.mel import Mel
 from generator.moods import MOODS
 from generator.player import Player
@@ -73,13 +73,13 @@ class RulerEngine(ToneEngine):
         columns: Sound = ((number - mean) / deviation).astype(np.float32)
         return columns
 
-    def window(self, state: State, section: Section, seed: int) -> Window:
+    def window(self, state: State, section: Section, seed: int, wanted: Wanted = always) -> Window:
         begin = state.position - len(state.sound) // FRAME_SAMPLES
         assert near(state.mel, self.columns(begin, state.mel.shape[1]), 2.5e-3)
         assert near(state.sound, self.tone(section, begin, state.position - begin), 2e-4)
         assert state.mel.shape[1] <= self.config.prefix
         assert state.mel.shape[1] % (COLUMN_FRAMES * max(1, self.mels_a_frame)) == 0
-        window = super().window(state, section, seed)
+        window = super().window(state, section, seed, wanted)
         mel = self.columns(begin, window.mel.shape[1])
         mel[:, : state.mel.shape[1]] = state.mel
         return Window(begin, window.sound, mel)
@@ -251,8 +251,8 @@ def spied(engine: Engine) -> list[tuple[State, Window]]:
     seen: list[tuple[State, Window]] = []
     make = engine.window
 
-    def window(state: State, section: Section, seed: int) -> Window:
-        made = make(state, section, seed)
+    def window(state: State, section: Section, seed: int, wanted: Wanted = always) -> Window:
+        made = make(state, section, seed, wanted)
         seen.append((state, made))
         return made
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from generator.engine import BLIND_OVERLAP, CONTINUED_OVERLAP, Engine, Sound, State, Window
+from generator.engine import BLIND_OVERLAP, CONTINUED_OVERLAP, Engine, Sound, State, Wanted, Window, always
 from generator.moods import MOODS
 from generator.protocol import FRAME_SAMPLES, SAMPLE_RATE
 from generator.section import Section
@@ -49,7 +49,7 @@ class ToneEngine(Engine):
         time = np.arange(frames * FRAME_SAMPLES) / SAMPLE_RATE
         return (self.level * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
 
-    def window(self, state: State, section: Section, seed: int) -> Window:
+    def window(self, state: State, section: Section, seed: int, wanted: Wanted = always) -> Window:
         """The section's tone; its mood's number as a Mel; what was heard kept, as the vocoder does."""
         self.calls.append(Call(state, section, seed))
         self.now += self.cost
