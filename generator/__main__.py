@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from generator.console import put
+from generator.console import fill_closed, put
 from generator.errors import GeneratorError
 from generator.moods import MOODS, Mood, UnknownMood, parse_mood
 from generator.protocol import INTENSITIES, MAX_SEED, Controls
@@ -36,6 +36,7 @@ MAX_CLIP_SECONDS: Final = 600  #: a clip is held in memory while its picture is 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the result is the exit status."""
     share_cores()
+    fill_closed()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -52,10 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from generator.server import bind, serve
+    from generator.server import bind, minding_signals, need_certificate, serve
 
     settings = _settings(options, options.certificate)
-    with bind(settings.host, settings.port) as bound:
+    if settings.certificate is not None:
+        need_certificate(settings.certificate)
+    with minding_signals(), bind(settings.host, settings.port) as bound:
         load = _loader(options)
 
         from generator.batching import Batcher, best_rows, real_time_factor
@@ -80,11 +83,11 @@ def _serve(options: argparse.Namespace) -> int:
             exit_with_stdin=options.exit_with_stdin,
             certificate=settings.certificate,
         )
-    batcher.stop(STOP_SECONDS)
-    if batcher.alive or any(worker.alive for worker in app.state.workers):
-        # A window that is being computed can't be stopped, and torch's thread would abort the interpreter's own exit.
-        logging.shutdown()
-        os._exit(0)
+        batcher.stop(STOP_SECONDS)
+        if batcher.alive or any(worker.alive for worker in app.state.workers):
+            # A window that is being computed can't be stopped, and torch's thread would abort the interpreter's exit.
+            logging.shutdown()
+            os._exit(0)
     return 0
 
 

@@ -130,7 +130,10 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
         with as_file(files("generator") / "weights" / f"{model}.safetensors") as path:
             return _read(path)
     path = Path(model)
-    return _read(path / MODEL_NAME if path.is_dir() else path)
+    try:
+        return _read(path / MODEL_NAME if path.is_dir() else path)
+    except OSError as error:  # a folder that may not be entered, or a name that is too long
+        raise CheckpointError(_kept_from(path, error)) from error
 
 
 def _read(path: Path) -> Checkpoint:
@@ -175,6 +178,8 @@ def read_tensors(path: Path, made: str, fields: frozenset[str]) -> tuple[Mapping
     try:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such model; give a .safetensors file or one of: {', '.join(SHIPPED)}")
+        with path.open("rb"):  # which tells, as safetensors doesn't, that it may not be read
+            pass
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != made:
@@ -187,11 +192,17 @@ def read_tensors(path: Path, made: str, fields: frozenset[str]) -> tuple[Mapping
         # Files from before there were digests lack one.
         if "digest" in metadata and metadata["digest"] != _digest(metadata, tensors):
             raise ValueError("its content is not what was written")
+    except OSError as error:
+        raise CheckpointError(_kept_from(path, error)) from error
     except UNREADABLE as error:
         raise CheckpointError(damaged(path, error)) from error
     if broken := [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise CheckpointError(f"{path}: not finite in {broken[0]}; the training that wrote it went wrong")
     return metadata, tensors
+
+
+def _kept_from(path: Path, error: OSError) -> str:
+    return f"{path}: can't be read ({error.strerror or error}); allow it, or give another model"
 
 
 def damaged(path: Path, error: BaseException) -> str:

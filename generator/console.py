@@ -6,6 +6,15 @@ import sys
 from typing import Literal
 
 
+def fill_closed() -> None:
+    """Let stdin, stdout and stderr lead nowhere where they are closed: a socket would take their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+
+
 def put(text: str, stream: Literal["stdout", "stderr"] = "stdout") -> None:
     """Write it at once; if the stream is closed, a broken pipe or on a full disk, it and all that follows is lost."""
     out = getattr(sys, stream)

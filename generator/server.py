@@ -2,12 +2,16 @@
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import socket
+import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -22,6 +26,7 @@ from generator.settings import SettingsError
 GRACE_SECONDS: Final = 1
 PING_SECONDS: Final = 5.0
 STDIN: Final = 0
+BACKLOG: Final = 2048  #: connections that may wait to be accepted: uvicorn's own default
 
 
 class ListenError(GeneratorError):
@@ -48,18 +53,36 @@ def bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
-        foreign = error.errno == errno.EADDRNOTAVAIL
-        remedy = (
-            "choose an address of this machine with --host"
-            if foreign
-            else "stop what uses it, or choose another with --port"
-        )
-        raise ListenError(f"can't listen on {host}:{port} ({os.strerror(error.errno or 0)}): {remedy}") from None
+        raise _refused(host, port, error) from None
     return bound
 
 
+def _refused(host: str, port: int, error: OSError) -> ListenError:
+    remedies = {
+        errno.EADDRNOTAVAIL: "choose an address of this machine with --host",
+        errno.EACCES: "choose a port from 1024 on with --port, or allow this program the lower ones",
+    }
+    number = error.errno or 0
+    remedy = remedies.get(number, "stop what uses it, or choose another with --port")
+    return ListenError(f"can't listen on {host}:{port} ({os.strerror(number)}): {remedy}")
+
+
+def need_certificate(path: Path) -> None:
+    """Make sure, before anything slow is done, that HTTPS can be spoken with a certificate.
+
+    Raises:
+        SettingsError: the file is missing, or holds no certificate with its key, or a key that wants a pass phrase.
+    """
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(path, password="")
+    except OSError as error:  # of which ssl's are
+        raise SettingsError(
+            f"can't use the certificate {path}: {error.strerror or error}; give a PEM file with its key, unencrypted"
+        ) from None
+
+
 class Server(uvicorn.Server):
-    """A uvicorn server that tells when it is ready."""
+    """A uvicorn server that tells when it is ready, and ends by itself once it was told to."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -69,6 +92,10 @@ class Server(uvicorn.Server):
         """Start to listen, then say so."""
         await super().startup(sockets)
         self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End; told again, end no faster, since that takes a moment at most, and raise the signal no more after it."""
+        self.should_exit = True
 
 
 def make_server(app: ASGIApp, on_ready: Callable[[], None], certificate: Path | None = None) -> Server:
@@ -103,40 +130,64 @@ def serve(
 
     Prints one line, ``listening on HOST:PORT``, once the first client may come. From then on SIGHUP, where there is
     such a signal, calls ``on_hangup`` on the event loop; but if the terminal was closed, that ends the service.
+
+    Raises:
+        ListenError: somebody else listens there by now.
     """
     host, port = bound.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
     terminal = os.isatty(STDIN)
 
-    def hang_up() -> None:
-        if terminal and not os.isatty(STDIN):
-            server.should_exit = True
-        else:
-            on_hangup()
-
     def announce() -> None:
+        loop = asyncio.get_running_loop()
+
+        def hang_up(*_: object) -> None:
+            if terminal and not os.isatty(STDIN):
+                server.should_exit = True
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(on_hangup)
+
+        # Not the loop's own handler, which is gone as soon as the loop is, and the process would die by the next.
         if hasattr(signal, "SIGHUP"):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+            signal.signal(signal.SIGHUP, hang_up)
         put(f"listening on {address}\n")
 
-    try:
-        server = make_server(app, announce, certificate)
-        server.config.load()
-    except OSError as error:  # of which ssl's are
-        reason = error.strerror or error
-        raise SettingsError(
-            f"can't use the certificate {certificate}: {reason}; give a PEM file with its key"
-        ) from None
+    server = make_server(app, announce, certificate)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
     if exit_with_stdin:
         threading.Thread(target=_watch_stdin, args=(server,), name="stdin", daemon=True).start()
-    # uvicorn raises the signal again once it is done; by then there is nothing left for it to end.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     try:
-        server.run(sockets=[bound])
+        # Here and not by the server: two may have bound one port while neither listened, and uvloop tells nobody.
+        bound.listen(BACKLOG)
     except OSError as error:
-        raise ListenError(f"can't listen on {address}: {error.strerror}") from None
+        raise _refused(host, port, error) from None
+    server.run(sockets=[bound])
+
+
+@contextmanager
+def minding_signals() -> Iterator[None]:
+    """While nothing is served yet: SIGTERM ends the process as it does later, and SIGHUP is no reason to end.
+
+    Unless the terminal was closed. There is nothing to reload, since the model is only just being read.
+    """
+    terminal = os.isatty(STDIN)
+
+    def leave(*_: object) -> None:
+        logging.shutdown()
+        os._exit(0)  # torch's threads would not let the interpreter end in the middle of a window
+
+    def hang_up(*_: object) -> None:
+        if terminal and not os.isatty(STDIN):
+            leave()
+
+    minded = {signal.SIGTERM: leave} | ({signal.SIGHUP: hang_up} if hasattr(signal, "SIGHUP") else {})
+    before = {number: signal.signal(number, handler) for number, handler in minded.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _watch_stdin(server: uvicorn.Server) -> None:

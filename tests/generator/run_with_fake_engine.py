@@ -8,6 +8,7 @@ from types import ModuleType
 from unittest.mock import Mock
 
 from generator.__main__ import main
+from generator.console import put
 from generator.errors import GeneratorError
 from generator.moods import MOODS
 from generator.protocol import Controls
@@ -35,6 +36,9 @@ def load_engine(model: str) -> FakeEngine:
         if not path.is_file():
             raise GeneratorError(f"{model}: no such model")
         model = path.read_text(encoding="utf-8")
+    if model == "slow":
+        put("loading\n")
+        time.sleep(60)
     return BusyEngine(model) if model == "busy" else FakeEngine(model)
 
 

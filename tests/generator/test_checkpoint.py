@@ -3,6 +3,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -257,3 +258,13 @@ def test_the_same_checkpoint_is_the_same_bytes(tmp_path: Path, whole: bytes) -> 
     save_checkpoint(tmp_path / "m", tiny_checkpoint())
     assert load_checkpoint(tmp_path / "m").config == TINY
     assert len((tmp_path / "m").read_bytes()) == len(whole)
+
+
+def test_what_may_not_be_read_is_told_from_what_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match=r"can't be read \(File name too long\); allow it, or give another model"):
+        load_checkpoint(tmp_path / ("a" * 300))
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(path, tiny_checkpoint())
+    monkeypatch.setattr(Path, "open", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(CheckpointError, match=r"mine.safetensors: can't be read \(Permission denied\); allow it"):
+        load_checkpoint(path)

@@ -301,6 +301,29 @@ def test_sigterm_ends_it_promptly_and_tells_the_table(model: str) -> None:
         assert "Traceback" not in process.stderr.read()
 
 
+def test_told_again_while_it_ends_it_ends_all_the_same() -> None:
+    with running() as (process, _):
+        for number in [signal.SIGTERM, signal.SIGINT, signal.SIGHUP][: 3 if hasattr(signal, "SIGHUP") else 2]:
+            process.send_signal(number)
+            time.sleep(0.05)
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_while_it_loads_a_hangup_is_nothing_and_sigterm_its_end() -> None:
+    command = [sys.executable, "-m", "tests.generator.run_with_fake_engine", "serve", "--port", "0", "--model", "slow"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        if hasattr(signal, "SIGHUP"):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.2)
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
 def test_it_ends_when_its_parent_lets_go_of_stdin() -> None:
     with running("--exit-with-stdin") as (process, _):
         assert process.poll() is None

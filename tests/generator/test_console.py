@@ -30,6 +30,14 @@ def test_nobody_who_looks_is_no_reason_to_stop(stream: str, sink: str) -> None:
     assert ended.stderr == b""
 
 
+def test_no_socket_takes_the_place_of_what_is_closed() -> None:
+    """A library may take it for a standard stream then."""
+    script = "import socket, sys; from generator.console import fill_closed; fill_closed()"
+    script += "; sys.exit(socket.socket().fileno())"
+    command = ["/bin/sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, script]
+    assert subprocess.run(command, check=False).returncode > 2
+
+
 def test_it_is_there_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     from generator.console import put
 

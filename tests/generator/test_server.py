@@ -7,10 +7,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from generator.moods import MOODS
 from generator.protocol import Open, encode
-from generator.server import ListenError, bind, make_server, serve
+from generator.server import ListenError, bind, make_server, need_certificate, serve
 from generator.service import create_app
 from generator.settings import Settings, SettingsError
 from tests.generator.fake_engine import FakeEngine
@@ -73,11 +79,24 @@ async def test_with_a_certificate_it_speaks_https(tmp_path: Path) -> None:
     await task
 
 
-@pytest.mark.parametrize("content", [None, "no certificate"])
+@pytest.mark.parametrize("content", [None, "no certificate", "encrypted"])
 def test_a_certificate_that_is_none_is_a_sentence(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "room.pem"
-    if content is not None:
+    if content == "encrypted":  # nobody is there to type a pass phrase
+        pair = trustme.CA().issue_cert("127.0.0.1")
+        key = load_pem_private_key(pair.private_key_pem.bytes(), None)
+        locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+        path.write_bytes(locked + pair.cert_chain_pems[0].bytes())
+    elif content is not None:
         path.write_text(content)
+    with pytest.raises(SettingsError, match="give a PEM file with its key, unencrypted"):
+        need_certificate(path)
+
+
+def test_of_two_that_bound_one_port_the_second_to_serve_is_told() -> None:
+    """While neither listens, Linux lets both have it."""
     app = create_app(FakeEngine(), Settings(), "fake", nothing_else)
-    with bind("127.0.0.1", 0) as bound, pytest.raises(SettingsError, match="give a PEM file with its key"):
-        serve(app, bound, on_hangup=lambda: None, exit_with_stdin=False, certificate=path)
+    with bind("127.0.0.1", 0) as first, bind("127.0.0.1", first.getsockname()[1]) as second:
+        first.listen()
+        with pytest.raises(ListenError, match="stop what uses it, or choose another with --port"):
+            serve(app, second, on_hangup=lambda: None, exit_with_stdin=False)
