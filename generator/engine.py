@@ -245,13 +245,16 @@ class Engine:
         return answer(self.network, questions, self.bf16)
 
     def _denoiser(self, state: State, section: Section, begin: int, plan: Tensor | None) -> Denoiser:
+        prefix = torch.tensor(state.mel, device=self.device) if state.mel.shape[1] else None
+        if prefix is not None and self.config.limits is not None:
+            prefix = prefix.clamp(*self.config.limits)  # a state may come from anyone
         return Denoiser(
             self.network,
             self.config,
             self.schedule,
             section.shares((state.position + begin + self.window_frames) // 2),  # in the middle of what is new
             plan,
-            torch.tensor(state.mel, device=self.device) if state.mel.shape[1] else None,
+            prefix,
             self.bf16,
         )
 

@@ -24,6 +24,15 @@ class Metrics:
         self.refused = Counter("bardcast_refused", "Connections turned away", ["reason"], registry=registry)
         self.models = Counter("bardcast_models", "Models asked for while it plays", ["result"], registry=registry)
         self.problems = Counter("bardcast_problems", "Problems told to clients", ["code"], registry=registry)
+        # At zero from the start: to Prometheus, what first appears as 1 has not grown, and no alarm rings.
+        for counter, values in (
+            (self.windows, ("first", "next", "change")),
+            (self.refused, ("token", "origin", "full")),
+            (self.models, ("taken", "refused")),
+            (self.problems, ("malformed", "full", "engine", "idle", "state")),
+        ):
+            for value in values:
+                counter.labels(value)
 
     def window(self, kind: str, audio_seconds: float, compute_seconds: float) -> None:
         """Count one computed window."""

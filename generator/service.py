@@ -89,7 +89,7 @@ def create_app(
     app.state.exchange = exchange
     app.state.reload = exchange.reload
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=["GET", "HEAD"])  # some load balancers ask for no more than the head
     async def health() -> Response:
         stalled = worker.busy_seconds > STALLED_SECONDS
         return JSONResponse(

@@ -366,7 +366,7 @@ class Session:
                 raise _Fatal("idle", f"nothing was heard or taken for {patience:g} seconds", POLICY)
 
     async def _farewell(self, end: _Fatal) -> None:
-        log.info("a stream is let go: %s", end)
+        log.info("a stream is let go: %s", str(end).encode("unicode_escape").decode())  # it may quote the client
         self._metrics.problems.labels(end.problem.code).inc()
         with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             async with asyncio.timeout(FAREWELL_SECONDS):

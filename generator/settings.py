@@ -48,6 +48,8 @@ class Settings:
     max_problems: int = 100
 
     def __post_init__(self) -> None:
+        if not self.host:
+            raise SettingsError("--host '' is no address: give 0.0.0.0 for all of this machine's, or 127.0.0.1")
         if self.token is None and not is_loopback(self.host):
             raise SettingsError(
                 f"listening on {self.host} lets others in: set {TOKEN_VARIABLE} or --token-file to a shared "

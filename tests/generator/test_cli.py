@@ -222,6 +222,8 @@ def test_the_token_comes_from_the_file_before_the_environment(tmp_path: Path) ->
     assert load_settings({"BARDCAST_TOKEN": " "}, host="::1", port=1).token is None
     with pytest.raises(SettingsError, match="ASCII"):
         load_settings({"BARDCAST_TOKEN": "sécret"}, host="::", port=1)
+    with pytest.raises(SettingsError, match=r"'' is no address: give 0\.0\.0\.0"):
+        load_settings(env, host="", port=1)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def counted(exchange: Exchange) -> dict[str, float]:
         sample.labels["result"]: sample.value
         for family in exchange._metrics.models.collect()
         for sample in family.samples
-        if sample.name.endswith("_total")
+        if sample.name.endswith("_total") and sample.value
     }
 
 

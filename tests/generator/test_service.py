@@ -854,6 +854,15 @@ async def test_a_web_page_is_not_let_in_even_on_loopback() -> None:
 async def test_health_and_metrics_tell_what_happened() -> None:
     async with serving(FakeEngine()) as address:
         assert await health(address) == {"status": "ok", "model": "fake", "streams": 0}
+        async with aiohttp.ClientSession() as session, session.head(f"http://{address}/healthz") as answer:
+            assert answer.status == 200
+        before = (await fetch(address, "/metrics"))[1].splitlines()
+        assert {
+            'bardcast_problems_total{code="engine"} 0.0',
+            'bardcast_refused_total{reason="full"} 0.0',
+            'bardcast_windows_total{kind="change"} 0.0',
+            'bardcast_models_total{result="refused"} 0.0',
+        } <= set(before)
         async with table(address) as client:
             await client.say(Open(TAVERN, 1))
             await client.fill()

@@ -278,6 +278,17 @@ def test_what_is_not_finite_or_beyond_reason_is_refused_in_a_sentence(name: str,
         decode_past(remade(change))
 
 
+@pytest.mark.parametrize("value", [-100.0, 100.0])
+def test_what_no_model_would_have_heard_ends_no_stream(value: float) -> None:
+    player = Player(tiny_engine())
+    stream = player.stream(3, TOWN)
+    windows(3)(stream)
+    past = decode_past(stream.snapshot())
+    resumed = player.resume(encode_past(replace(past, mel=np.full_like(past.mel, value))))
+    assert resumed.continues
+    assert len(resumed.advance().frames) == len(stream.advance().frames)
+
+
 def test_a_state_without_end_is_not_read() -> None:
     with pytest.raises(ProtocolError, match="at most"):
         decode_past(b" " * (MAX_STATE_BYTES + 1))
