@@ -13,19 +13,20 @@ from torch import Tensor
 QUIETEST: Final = 1e-7  #: of an amplitude, before the logarithm
 
 
-def first_phases(amplitude: Tensor, before: Tensor, hop: int) -> Tensor:
+def first_phases(amplitude: Tensor, before: Tensor, hop: int, n_fft: int) -> Tensor:
     """Phases that go on from those of the frame before.
 
     Args:
-        amplitude: [frames, bins]; bins are n_fft / 2 + 1.
+        amplitude: [frames, bins], from 0 Hz on, as many as are wanted.
         before: [bins], phases one hop before the first frame.
         hop: samples from one frame to the next.
+        n_fft: samples of a frame.
 
     Returns:
         [frames, bins], radians, counted as an FFT does from a frame's first sample.
     """
     peak, frequency = _peaks(amplitude)
-    advance = frequency * (hop / (2 * (amplitude.shape[1] - 1)))
+    advance = frequency * (hop / n_fft)
     advance[1:] = 0.5 * (advance[1:] + advance[:-1].gather(1, peak[1:]))  # the mean of its two ends
     advance = advance.frac()
     # In turns, and from a frame's middle, where the bins round a peak agree.

@@ -42,6 +42,7 @@ class GriffinLim(nn.Module):
         self.context = 0 if network is None else network.config.context
         self.norm = _window_norm(mel)
         self.oscillators = Oscillators(mel.config)
+        self.pitched = round(PITCHED_HZ * mel.config.n_fft / mel.config.sample_rate)  #: bins below ``PITCHED_HZ``
         self.register_buffer("window", torch.hann_window(mel.config.n_fft), persistent=False)
         self.register_buffer("filters", mel.filters.T.contiguous(), persistent=False)  # [bands, bins]
 
@@ -104,8 +105,10 @@ class GriffinLim(nn.Module):
         begin = max(0, first - self.context)  # frames of the past help to find the amplitudes of those after
         amplitude = self.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1)[:, begin:])[first - begin :].contiguous()
         framing = Framing(len(amplitude), config.hop, self.window)
-        phases = first_phases(amplitude, self._phases_before(heard, first, random), config.hop)
-        noisy = slice(round(PITCHED_HZ * config.n_fft / config.sample_rate), None)
+        pitched, noisy = self.pitched, slice(self.pitched, None)
+        before = self._phases_before(heard, first, random)
+        phases = torch.empty_like(amplitude)
+        phases[:, :pitched] = first_phases(amplitude[:, :pitched], before[:pitched], config.hop, config.n_fft)
         phases[:, noisy] = 2 * torch.pi * torch.rand(phases[:, noisy].shape, generator=random)
         start = first * config.hop - half  # of the frames' first sample, in the waveform
 

@@ -27,7 +27,7 @@ def test_steady_partials_fit_at_once(frequencies: tuple[float, ...]) -> None:
     amplitude = FRAMING.spectra(sines(*frequencies)).abs()
     random = torch.rand(BINS, generator=torch.Generator().manual_seed(0))
     drawn = 2 * torch.pi * torch.rand(amplitude.shape, generator=torch.Generator().manual_seed(0))
-    found = misfit(amplitude, first_phases(amplitude, 2 * torch.pi * random, HOP))
+    found = misfit(amplitude, first_phases(amplitude, 2 * torch.pi * random, HOP, N_FFT))
     assert found < 0.1
     assert found < 0.3 * misfit(amplitude, drawn)
 
@@ -35,21 +35,29 @@ def test_steady_partials_fit_at_once(frequencies: tuple[float, ...]) -> None:
 def test_a_glide_fits_too() -> None:
     time = torch.arange(FRAMING.samples) / 48_000
     amplitude = FRAMING.spectra(torch.sin(2 * torch.pi * (400 * time + 300 * time**2))).abs()
-    assert misfit(amplitude, first_phases(amplitude, torch.zeros(BINS), HOP)) < 0.15
+    assert misfit(amplitude, first_phases(amplitude, torch.zeros(BINS), HOP, N_FFT)) < 0.15
 
 
 def test_phases_go_on_from_those_before() -> None:
     wave = sines(440.0, 1000.0)
     spectra = FRAMING.spectra(wave)
     amplitude = spectra.abs()
-    phases = first_phases(amplitude[20:], spectra[19].angle(), HOP)
+    phases = first_phases(amplitude[20:], spectra[19].angle(), HOP, N_FFT)
     loud = amplitude[20:] > 0.3 * amplitude.max()
     near = torch.cos(phases - spectra[20:].angle())
     assert near[:10][loud[:10]].min() > 0.9
 
 
+def test_the_lower_bins_alone_are_as_among_all() -> None:
+    amplitude = FRAMING.spectra(sines(220.0, 440.0, 1234.5)).abs()
+    low = slice(0, 80)  # to 1.9 kHz: no peak stands at the border
+    some = first_phases(amplitude[:, low], torch.zeros(80), HOP, N_FFT)
+    loud = amplitude[:, low] > 0.01 * amplitude.max()
+    assert torch.cos(some - first_phases(amplitude, torch.zeros(BINS), HOP, N_FFT)[:, low])[loud].min() > 0.999
+
+
 @pytest.mark.parametrize("value", [0.0, 1e-30, 1.0, 1e6])
 def test_amplitudes_without_a_peak_have_phases_all_the_same(value: float) -> None:
-    phases = first_phases(torch.full((4, BINS), value), torch.zeros(BINS), HOP)
+    phases = first_phases(torch.full((4, BINS), value), torch.zeros(BINS), HOP, N_FFT)
     assert phases.shape == (4, BINS)
     assert phases.isfinite().all()
