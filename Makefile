@@ -22,9 +22,9 @@ BIN := .venv/bin
 demo: .venv/.installed
 	$(BIN)/bardcast demo
 
-# Three workers on two cores, a file to one of them: half of the tests wait for clocks and sockets.
+# Three workers on two cores, a file to one of them, as collected: half of the tests wait for clocks and sockets.
 test: .venv/.chromium
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 slow: .venv/.chromium
 	$(BIN)/python -m pytest -m slow

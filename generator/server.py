@@ -82,7 +82,7 @@ def need_certificate(path: Path) -> None:
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that tells when it is ready, and ends by itself once it was told to."""
+    """A uvicorn server that tells when it is ready, and that need be told but once to end."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)

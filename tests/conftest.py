@@ -19,6 +19,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:'audioop' is deprecated:DeprecationWarning")
 
 
+#: A minute of a core and more, each: begun last, one of them would keep the others waiting.
+LONGEST = ("test_card.py", "test_stream.py", "test_train_cli.py", "test_sound.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture
 async def discord_server() -> AsyncIterator["DiscordServer"]:
     """A loopback Discord with one guild; import is put off so that other tests don't pay for discord.py."""
