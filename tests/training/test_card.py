@@ -10,7 +10,7 @@ import pytest
 from generator.moods import Mood
 from tests.training.synthetic_music import song
 from training.errors import EvaluationError
-from training.evaluation import card
+from training.evaluation import card, sections
 from training.evaluation.card import Judged, evaluate
 from training.evaluation.ear import Ear
 from training.evaluation.excerpts import Excerpt, Music, Sound
@@ -47,6 +47,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             tracks.append(record(folder, f"{mood}-{number}", mood, split, song(number, mood == LIVELY, SECONDS)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(card, "PLANTED_EXCERPTS", 2)  # two of noise and two of silence say it as well
+        patch.setattr(sections, "DRAWS", 200)
         yield World(Manifest(folder, tuple(tracks)), Ear())
 
 
