@@ -105,11 +105,12 @@ class GriffinLim(nn.Module):
         begin = max(0, first - self.context)  # frames of the past help to find the amplitudes of those after
         amplitude = self.amplitudes(torch.cat([mel, mel[:, -1:]], dim=1)[:, begin:])[first - begin :].contiguous()
         framing = Framing(len(amplitude), config.hop, self.window)
-        pitched, noisy = self.pitched, slice(self.pitched, None)
+        pitched, noisy = slice(self.pitched), slice(self.pitched, None)
         before = self._phases_before(heard, first, random)
         phases = torch.empty_like(amplitude)
-        phases[:, :pitched] = first_phases(amplitude[:, :pitched], before[:pitched], config.hop, config.n_fft)
-        phases[:, noisy] = 2 * torch.pi * torch.rand(phases[:, noisy].shape, generator=random)
+        phases[:, pitched] = first_phases(amplitude[:, pitched], before[pitched], config.hop, config.n_fft)
+        treble = phases[:, noisy]
+        treble.copy_(2 * torch.pi * torch.rand(treble.shape, generator=random))
         start = first * config.hop - half  # of the frames' first sample, in the waveform
 
         def settled(wave: Tensor) -> Tensor:
