@@ -26,6 +26,7 @@ from generator.settings import SettingsError
 GRACE_SECONDS: Final = 1
 PING_SECONDS: Final = 5.0
 STDIN: Final = 0
+HANGUP: Final[signal.Signals | None] = getattr(signal, "SIGHUP", None)  #: which Windows lacks
 BACKLOG: Final = 2048  #: connections that may wait to be accepted: uvicorn's own default
 
 
@@ -148,8 +149,8 @@ def serve(
                 loop.call_soon_threadsafe(on_hangup)
 
         # Not the loop's own handler, which is gone as soon as the loop is, and the process would die by the next.
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, hang_up)
+        if HANGUP is not None:
+            signal.signal(HANGUP, hang_up)
         put(f"listening on {address}\n")
 
     server = make_server(app, announce, certificate)
@@ -163,6 +164,8 @@ def serve(
     except OSError as error:
         raise _refused(host, port, error) from None
     server.run(sockets=[bound])
+    for number in filter(None, (signal.SIGTERM, signal.SIGINT, HANGUP)):
+        signal.signal(number, signal.SIG_IGN)  # it is ending, and whoever asks for it again comes too late
 
 
 @contextmanager
@@ -181,13 +184,14 @@ def minding_signals() -> Iterator[None]:
         if terminal and not os.isatty(STDIN):
             leave()
 
-    minded = {signal.SIGTERM: leave} | ({signal.SIGHUP: hang_up} if hasattr(signal, "SIGHUP") else {})
+    minded = {signal.SIGTERM: leave} | ({} if HANGUP is None else {HANGUP: hang_up})
     before = {number: signal.signal(number, handler) for number, handler in minded.items()}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handler in minded.items():
+            if signal.getsignal(number) is handler:  # nobody minds it in another way by now
+                signal.signal(number, before[number])
 
 
 def _watch_stdin(server: uvicorn.Server) -> None:
