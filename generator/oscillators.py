@@ -20,8 +20,8 @@ from generator.plan import BASS, CHROMA
 HIGHEST_HZ: Final = 490  #: above, bins are narrower than semitones
 LOWEST: Final = 28  #: MIDI number of the lowest pitch, E of 41 Hz; the bass of a plan begins there
 BASS_HZ: Final = (180, 250)  #: below the first a plan's bass is what counts, above the second its chroma
-PROMINENCE: Final = 2  #: power of a plan's value: neighbours can't be told apart but by it
-FLOOR: Final = 1e-8  #: of a pitch's power to begin with; what is zero stays zero
+PROMINENCE: Final = 6  #: power of a plan's value: neighbours can't be told apart but by it
+FLOOR: Final = 1e-12  #: of a pitch's power to begin with; what is zero stays zero
 LEAST: Final = 1e-18  #: power to divide by
 UPDATES: Final = 8
 GOLDEN: Final = (math.sqrt(5) - 1) / 2  #: turns from one oscillator's phase to the next's: octaves don't peak together
@@ -93,7 +93,7 @@ class Oscillators(nn.Module):
         amplitudes don't.
         """
         wanted = amplitude.square()
-        share = prominence ** (2 * PROMINENCE) + FLOOR
+        share = prominence**PROMINENCE + FLOOR
         share = share * (wanted.sum(1, keepdim=True) / (share @ self.power).sum(1, keepdim=True))
         for _ in range(UPDATES):
             lack = wanted / (share @ self.power).clamp(min=LEAST)
