@@ -138,7 +138,7 @@ def look(evening: Evening) -> dict[str, Any]:
     frames = np.abs(sound).max(axis=1).reshape(-1, round(FRAME_SECONDS * SAMPLE_RATE)).max(axis=1)
     origin = listener.packets[0].timestamp
     at = [(listener.packets[index].timestamp - origin) % 2**32 for _, index in changes]
-    elsewhere = np.arange(STEADY_STEP_SECONDS, len(seconds), STEADY_STEP_SECONDS) * SAMPLE_RATE
+    elsewhere = np.arange(STEADY_STEP_SECONDS, len(sound) / SAMPLE_RATE, STEADY_STEP_SECONDS) * SAMPLE_RATE
     where = (("at a change", at), ("elsewhere", elsewhere.tolist()))
     held = re.search(r"([\d.]+) s extended, (\d+) packets missed", evening.last_words)
     return {
