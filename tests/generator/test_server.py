@@ -1,5 +1,6 @@
 import asyncio
 import json
+import signal
 import socket
 import ssl
 from pathlib import Path
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from generator.moods import MOODS
 from generator.protocol import Open, encode
-from generator.server import ListenError, bind, make_server, need_certificate, serve
+from generator.server import HANGUP, ListenError, bind, make_server, need_certificate, serve
 from generator.service import create_app
 from generator.settings import Settings, SettingsError
 from tests.generator.fake_engine import FakeEngine
@@ -100,3 +101,17 @@ def test_of_two_that_bound_one_port_the_second_to_serve_is_told() -> None:
         first.listen()
         with pytest.raises(ListenError, match="stop what uses it, or choose another with --port"):
             serve(app, second, on_hangup=lambda: None, exit_with_stdin=False)
+
+
+def test_signals_that_come_too_late_end_nothing_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generator.server.Server.run", lambda *_, **__: None)  # it was told to end
+    app = create_app(FakeEngine(), Settings(), "fake", nothing_else)
+    numbers = [number for number in (signal.SIGTERM, signal.SIGINT, HANGUP) if number is not None]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        with bind("127.0.0.1", 0) as bound:
+            serve(app, bound, on_hangup=lambda: None, exit_with_stdin=False)
+        assert all(signal.getsignal(number) is signal.SIG_IGN for number in numbers)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

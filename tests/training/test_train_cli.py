@@ -22,7 +22,7 @@ from tests.generator.tiny import tiny_checkpoint
 from tests.training.small_run import BARD_RUN, MEL, PAPER_RUN, SMALL_BARD, prepare_small
 from training import log
 from training.__main__ import main
-from training.presets import PRESETS, TUNING, WARM_UP
+from training.presets import PRESETS, TUNING, WARM_UP, tuning
 from training.state import load_state
 
 ROOT = Path(__file__).parents[2]
@@ -214,6 +214,7 @@ def test_a_tuned_model_has_one_name_of_its_own(prepared: Path, tmp_path: Path) -
     assert main([*command, "--from", "theirs.safetensors"]) == 0
     assert main([*command, "--from", f"runs/{94 * 'x'}-tuned", "--run", "runs/again"]) == 0
     assert load_checkpoint(tmp_path / "runs" / "again").config.name == 94 * "x" + "-tuned"
+    assert tuning(replace(SMALL_BARD, name="mine-tuned")).model.name == "mine-tuned"
     long = tmp_path / f"{(LONGEST_NAME + 1) * 'x'}.safetensors"
     assert main(["export", "runs/again", "--out", str(long)]) == 2
     assert not long.exists()
